@@ -1,0 +1,1 @@
+"""Is the engine as good as the teacher, and how fast is it here? Statistics, measurement, report."""

@@ -1,0 +1,159 @@
+"""The report's tables as HTML. Knows certificates; decides nothing. All text from outside is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+from octavo.certify.certificate import Certificate, Flip
+from octavo.certify.report_plots import interval_bar
+from octavo.certify.slices import Slice
+from octavo.certify.wording import (
+    interval_points,
+    megabytes,
+    milliseconds,
+    percent,
+    signed_points,
+    times,
+)
+from octavo.types import Interval, Verdict
+
+_VISIBLE_FLIPS = 12
+_VISIBLE_SLICES = 10
+_BADGES = {
+    Verdict.PASS: "✓ pass",
+    Verdict.FAIL: "✕ fail",
+    Verdict.INCONCLUSIVE: "? inconclusive",
+}
+_OUTCOME_CLASSES = {"lost": "fail", "gained": "pass", "changed": "inconclusive"}
+
+
+def badge(verdict: Verdict) -> str:
+    """Return the verdict as a coloured word; the sign before it stands in for the colour."""
+    return f'<span class="badge {verdict}">{_BADGES[verdict]}</span>'
+
+
+def user_text(text: str) -> str:
+    """Escape text from outside, and keep its direction (Arabic, Hebrew) from spilling over."""
+    return f'<bdi dir="auto">{escape(text)}</bdi>'
+
+
+def rung_table(certificates: Sequence[Certificate], chosen: Certificate | None) -> str:
+    """One row per rung: is it as good, how fast is it, how large."""
+    head = _head(
+        ("Rung", ""),
+        ("Verdict", ""),
+        (certificates[0].metric.capitalize(), "number"),
+        ("Difference, points", "number"),
+        ("ms per query", "number"),
+        ("vs PyTorch FP32", "number"),
+        ("vs OpenVINO FP32", "number"),
+        ("Saved", "number"),
+        ("MB", "number"),
+    )
+    rows = (_rung_row(c, c is chosen) for c in certificates)
+    return f'<div class="rungs">{_table(head, rows, "All rungs of the ladder")}</div>'
+
+
+def flip_table(flips: Sequence[Flip]) -> str:
+    """Rows that are answered differently: the first dozen open, the others folded away."""
+    head = _head(("Text", ""), ("Right answer", ""), ("Teacher", ""), ("Engine", ""), ("Outcome", ""))
+    return _folded(head, [_flip_row(flip) for flip in flips], _VISIBLE_FLIPS, "Answers that changed")
+
+
+def slice_table(slices: Sequence[Slice], kind: str) -> str:
+    """Slices, worst first, with their intervals on one axis."""
+    head = _head(
+        (kind, ""),
+        ("Rows", "number"),
+        ("Teacher", "number"),
+        ("Engine", "number"),
+        ("Points", "number"),
+        ("95% interval", ""),
+    )
+    reach = max((abs(s.difference.value) for s in slices), default=0.0)
+    reach = max(2.5 * reach, _median_width(slices), 0.005)
+    rows = [_slice_row(s, reach) for s in slices]
+    return _folded(head, rows, _VISIBLE_SLICES, f"Difference by {kind.lower()}")
+
+
+def fact_list(facts: Mapping[str, str]) -> str:
+    """Names and values, one a line; values are HTML already."""
+    return f'<dl class="facts">{"".join(f"<dt>{k}</dt><dd>{v}</dd>" for k, v in facts.items())}</dl>'
+
+
+def _rung_row(certificate: Certificate, chosen: bool) -> str:
+    c, latency = certificate, certificate.latency_ms
+    return (
+        f"<tr{' class=chosen' if chosen else ''}>"
+        f'<th scope="row">{escape(c.rung)}<small>{escape(c.engine_id)}</small></th>'
+        f"<td>{badge(c.verdict)}</td>"
+        f"{_number(percent(c.engine.value, 2), _share_bounds(c.engine))}"
+        f"{_number(signed_points(c.difference.value), interval_points(c.difference))}"
+        f"{_number(milliseconds(latency.per_query_batch32), f'{milliseconds(latency.batch1_p50)} single')}"
+        f"{_ratio(c.speedup.torch_fp32, c.speedup_batch1.torch_fp32)}"
+        f"{_ratio(c.speedup.openvino_fp32, c.speedup_batch1.openvino_fp32)}"
+        f"{_number('–' if c.compute_saved is None else percent(c.compute_saved))}"
+        f"{_number(megabytes(c.model_bytes))}</tr>"
+    )
+
+
+def _share_bounds(interval: Interval) -> str:
+    return f"{interval.low * 100:.1f} to {interval.high * 100:.1f}"
+
+
+def _ratio(batched: float | None, single: float | None) -> str:
+    if batched is None or single is None:
+        return _number("–")
+    return _number(times(batched), f"{times(single)} single")
+
+
+def _flip_row(flip: Flip) -> str:
+    return (
+        f'<tr><td class="text">{user_text(flip.text)}</td><td>{user_text(flip.label)}</td>'
+        f"<td>{user_text(flip.teacher)}<small>{percent(flip.teacher_confidence)} sure</small></td>"
+        f"<td>{user_text(flip.engine)}<small>{percent(flip.engine_confidence)} sure</small></td>"
+        f'<td><span class="badge {_OUTCOME_CLASSES[flip.outcome]}">{flip.outcome}</span></td></tr>'
+    )
+
+
+def _slice_row(part: Slice, reach: float) -> str:
+    return (
+        f'<tr><th scope="row">{user_text(part.name)}</th>{_number(f"{part.rows:,}")}'
+        f"{_number(percent(part.teacher, 1))}{_number(percent(part.engine, 1))}"
+        f"{_number(signed_points(part.difference.value), interval_points(part.difference))}"
+        f'<td class="bar">{interval_bar(part.difference, reach)}</td></tr>'
+    )
+
+
+def _median_width(slices: Sequence[Slice]) -> float:
+    """Half the width of the middle interval: an axis that most fit on, whatever the smallest slice."""
+    widths = sorted((s.difference.high - s.difference.low) / 2 for s in slices)
+    return widths[len(widths) // 2] if widths else 0.0
+
+
+def _number(content: str, small: str = "") -> str:
+    note = f"<small>{small}</small>" if small else ""
+    return f'<td class="number">{content}{note}</td>'
+
+
+def _head(*columns: tuple[str, str]) -> str:
+    cells = "".join(
+        f'<th scope="col"{f" class={css}" if css else ""}>{escape(name)}</th>' for name, css in columns
+    )
+    return f"<thead><tr>{cells}</tr></thead>"
+
+
+def _table(head: str, rows: Iterable[str], label: str) -> str:
+    return (
+        f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0">'
+        f"<table>{head}<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _folded(head: str, rows: Sequence[str], visible: int, label: str) -> str:
+    shown = _table(head, rows[:visible], label)
+    if len(rows) <= visible:
+        return shown
+    rest = _table(head, rows[visible:], f"{label}, continued")
+    return f"{shown}<details><summary>Show {len(rows) - visible} more</summary>{rest}</details>"

@@ -1,0 +1,56 @@
+"""How numbers are written for people: points, times, milliseconds, megabytes. Knows nothing else."""
+
+from __future__ import annotations
+
+from octavo.types import Interval
+
+BASELINE_NAMES = {"torch_fp32": "PyTorch FP32", "openvino_fp32": "OpenVINO FP32"}
+
+
+def points(fraction: float) -> str:
+    """Write a size in points: 0.005 as '0.50', 0.00004 as '0.004'."""
+    value = fraction * 100
+    return f"{value:.2f}" if value >= 0.01 or value == 0 else f"{value:.1g}"
+
+
+def signed_points(fraction: float) -> str:
+    """Write a difference in points, with a true minus: -0.0041 as '−0.41'."""
+    value = round(fraction * 100, 2)
+    return "0.00" if value == 0 else f"{value:+.2f}".replace("-", "−")
+
+
+def interval_points(interval: Interval) -> str:
+    """Write the bounds of a difference in points: '[−0.41, +0.28]'."""
+    return f"[{signed_points(interval.low)}, {signed_points(interval.high)}]"
+
+
+def percent(fraction: float, digits: int = 0) -> str:
+    """Write a share: 0.923 as '92%'."""
+    return f"{fraction * 100:.{digits}f}%".replace("-", "−")
+
+
+def times(ratio: float) -> str:
+    """Write a ratio: 13.2 as '13×', 2.61 as '2.6×', 0.47 as '0.47×'."""
+    if ratio >= 9.95:
+        return f"{ratio:.0f}×"
+    return f"{ratio:.1f}×" if ratio >= 0.995 else f"{ratio:.2f}×"
+
+
+def milliseconds(ms: float) -> str:
+    """Write a latency with three figures and without its unit: '0.742', '12.3', '126'."""
+    if ms >= 99.95:
+        return f"{ms:.0f}"
+    if ms >= 9.995:
+        return f"{ms:.1f}"
+    return f"{ms:.2f}" if ms >= 0.9995 else f"{ms:.3f}"
+
+
+def megabytes(size_bytes: int) -> str:
+    """Write a size in millions of bytes and without its unit: '23.4'."""
+    value = size_bytes / 1e6
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}"
+
+
+def count(number: int, noun: str) -> str:
+    """Write a counted noun: '1 row', '4,500 rows'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

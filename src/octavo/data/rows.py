@@ -1,0 +1,191 @@
+"""Readers of JSON lines and query logs: each error names the file, the line, what stood there and the fix.
+
+Knows the row format `{"text": ..., "label": ...}` and nothing of what a label means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from octavo.data.characters import shown, text_key, well_formed
+from octavo.errors import InputError
+from octavo.types import Row, Rows
+
+_BOM = b"\xef\xbb\xbf"
+_LOG_SUFFIXES = (".txt", ".jsonl")
+
+
+def read_rows(path: str | Path, *, labelled: bool = True) -> Rows:
+    """Read a split from JSON lines, one `{"text": ..., "label": ...}` a line; other keys are ignored.
+
+    Blank lines, CRLF and a UTF-8 byte-order mark are accepted, integer labels become strings, and lone
+    surrogates in JSON escapes become U+FFFD. With `labelled=False` a row may go without a label.
+
+    Raises:
+        InputError: the file cannot be read or has no rows, or a line is not such an object; it names
+            `file:line`.
+    """
+    path = Path(path)
+    content = _read(path)
+    rows = [
+        _row_from_line(line, f"{path}:{number}", labelled)
+        for number, line in enumerate(content.removeprefix(_BOM).split(b"\n"), 1)
+        if line.strip()
+    ]
+    if not rows:
+        raise InputError(f'{path}: the file has no rows. Write one {{"text": ..., "label": ...}} a line.')
+    return Rows(path.stem, rows, hashlib.sha256(content).hexdigest())
+
+
+def jsonl_from_rows(rows: Iterable[Row]) -> bytes:
+    """Return the JSON lines that `read_rows` reads back as these texts and labels."""
+    lines: list[str] = []
+    for row in rows:
+        content = {"text": row.text} if row.label is None else {"text": row.text, "label": row.label}
+        lines.append(json.dumps(content, ensure_ascii=False) + "\n")
+    return "".join(lines).encode()
+
+
+def rows_in_memory(name: str, rows: Sequence[Row]) -> Rows:
+    """Return a split that was made and not read; its sha256 is that of its own JSON lines."""
+    return Rows(name, rows, hashlib.sha256(jsonl_from_rows(rows)).hexdigest())
+
+
+def read_texts(paths: Iterable[str | Path]) -> Iterator[str]:
+    """Yield the distinct texts of query logs: `.txt` (one query a line) or `.jsonl` (`{"text": ...}`).
+
+    Texts that differ only in case and outer spaces count as one, and the first is kept. The logs are
+    streamed: memory grows by an 8-byte digest (about 70 bytes in Python) per distinct text, not by the text.
+
+    Raises:
+        InputError: a path is missing or of another kind (at once), or a line cannot be read (when reached).
+    """
+    logs = [Path(path) for path in paths]
+    for log in logs:
+        _check_is_file(log)
+        if log.suffix.lower() not in _LOG_SUFFIXES:
+            raise InputError(
+                f'{log}: a query log is .txt (one query a line) or .jsonl ({{"text": ...}}); rename it.'
+            )
+    return _distinct(text for log in logs for text in _log_texts(log))
+
+
+def _distinct(texts: Iterable[str]) -> Iterator[str]:
+    seen: set[int] = set()
+    for text in texts:
+        digest = hashlib.blake2b(text_key(text).encode(), digest_size=8).digest()
+        number = int.from_bytes(digest)
+        if number not in seen:
+            seen.add(number)
+            yield text
+
+
+def _log_texts(path: Path) -> Iterator[str]:
+    is_jsonl = path.suffix.lower() == ".jsonl"
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                content = line.removeprefix(_BOM) if number == 1 else line
+                if not content.strip():
+                    continue
+                text = _log_text(content, f"{path}:{number}", is_jsonl).strip()
+                if text:
+                    yield text
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _log_text(line: bytes, where: str, is_jsonl: bool) -> str:
+    text = _decoded(line, where)
+    if not is_jsonl:
+        return text
+    content = _object_from_line(text, where)
+    # An empty query is an everyday thing in a log, unlike in labelled rows; the caller skips it.
+    return "" if content.get("text") == "" else _text_of(content, where)
+
+
+def _read(path: Path) -> bytes:
+    _check_is_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _check_is_file(path: Path) -> None:
+    # A path that the system cannot even look up (a NUL in it, too long a name) counts as missing.
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except (OSError, ValueError):
+        is_folder = exists = False
+    if is_folder:
+        raise InputError(f"{path}: this is a folder. Name the file in it, such as {path / 'train.jsonl'}.")
+    if not exists:
+        raise InputError(f"{path}: there is no such file (looked from {Path.cwd()}).")
+
+
+def _row_from_line(line: bytes, where: str, labelled: bool) -> Row:
+    content = _object_from_line(_decoded(line, where), where)
+    return Row(_text_of(content, where), _label_of(content, where, labelled), where)
+
+
+def _decoded(line: bytes, where: str) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{line[error.start]:02x} at offset {error.start} of the line"
+        cause = "the file looks like UTF-16" if b"\0" in line else "it is in another encoding or is not text"
+        raise InputError(f"{where}: {byte} is not UTF-8; {cause}. Save the file as UTF-8.") from error
+
+
+def _object_from_line(line: str, where: str) -> dict[str, Any]:
+    try:
+        content = json.loads(line)
+    # Besides JSONDecodeError: integers of thousands of digits (ValueError), brackets nested without end.
+    except (ValueError, RecursionError) as error:
+        what = (
+            f"{error.msg} at column {error.colno}"
+            if isinstance(error, json.JSONDecodeError)
+            else "too deep or long"
+        )
+        raise InputError(
+            f"{where}: not valid JSON ({what}): {shown(line.strip())}. "
+            'Write one object a line: {"text": "...", "label": "..."}.'
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{where}: expected a JSON object but found {shown(line.strip())}. "
+            'Write {"text": "...", "label": "..."}.'
+        )
+    return content
+
+
+def _text_of(content: dict[str, Any], where: str) -> str:
+    if "text" not in content:
+        keys = ", ".join(shown(well_formed(key)) for key in list(content)[:6]) or "none"
+        raise InputError(f'{where}: there is no "text" (keys found: {keys}). Name the text column "text".')
+    text = content["text"]
+    if not isinstance(text, str):
+        raise InputError(f'{where}: "text" is {shown(repr(text))} and should be a string.')
+    if not text.strip():
+        raise InputError(f'{where}: "text" is empty. Remove the line or fill in the text.')
+    return well_formed(text)
+
+
+def _label_of(content: dict[str, Any], where: str, labelled: bool) -> str | None:
+    label = content.get("label")
+    if label is None and not labelled:
+        return None
+    if label is None:
+        raise InputError(
+            f'{where}: there is no "label" for the text {shown(well_formed(content["text"]))}. Add one.'
+        )
+    if isinstance(label, int) and not isinstance(label, bool):
+        return str(label)
+    if not isinstance(label, str) or not label.strip():
+        raise InputError(f'{where}: "label" is {shown(repr(label))} and should be a non-empty string.')
+    return well_formed(label)

@@ -1,0 +1,1 @@
+"""Training: the objectives, and one loop for fine-tuning and for distillation. Needs torch."""

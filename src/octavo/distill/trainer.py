@@ -1,0 +1,179 @@
+"""One training loop: AdamW over packed batches, the best epoch by a dev score, resumable after an interruption.
+
+Knows nothing of tasks, teachers or quantization: an objective and a dev score are handed in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from octavo.distill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from octavo.distill.objectives import Objective
+from octavo.engines.torch import tensors_from_layout
+from octavo.progress import Progress
+from octavo.text.batch import TokenBatch
+from octavo.text.layout import layout_from_batch
+
+# Returns a score of the model as it stands, higher is better.
+DevScore = Callable[[nn.Module], float]
+
+_STEPS_BETWEEN_CHECKPOINTS = 200
+_CLIP_NORM = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how fast to train.
+
+    Attributes:
+        epochs: passes over the rows.
+        learning_rate: peak, after a linear warm-up over the first tenth; then linear decay to 0.
+        batch_size: rows per step.
+        seed: of the order of the rows and of dropout.
+        scale_learning_rate: of quantization step sizes; unused without them.
+        weight_decay: on matrices; biases, norms and step sizes have none.
+        patience: epochs without a better dev score after which training stops.
+    """
+
+    epochs: int
+    learning_rate: float
+    batch_size: int
+    seed: int
+    scale_learning_rate: float = 0.0
+    weight_decay: float = 0.01
+    patience: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How training went: the dev score at the start and after each epoch, and the epoch whose weights were kept."""
+
+    dev_scores: list[float]
+    best_epoch: int
+
+
+def train(
+    model: nn.Module,
+    batch: TokenBatch,
+    position_offset: int,
+    objective: Objective,
+    dev_score: DevScore,
+    plan: Plan,
+    *,
+    label: str,
+    progress: Progress,
+    checkpoint: Path | None = None,
+    fingerprint: str = "",
+) -> Trained:
+    """Train in place and leave the model with the weights of its best epoch, in evaluation mode.
+
+    The start counts as epoch 0: training never makes the dev score worse.
+
+    Args:
+        model: takes the tensors of a `PackedLayout`, returns logits.
+        batch: every training row, tokenized.
+        position_offset: as in the encoder's configuration.
+        objective: the loss.
+        dev_score: called before the first epoch and after each.
+        plan: epochs, rates, seed.
+        label: names the job in the progress display.
+        progress: where to report.
+        checkpoint: file that an interrupted run resumes from; removed at the end.
+        fingerprint: names the job; a checkpoint of another job is ignored.
+    """
+    optimizer = _optimizer(model, plan)
+    steps_per_epoch = math.ceil(len(batch) / plan.batch_size)
+    total = steps_per_epoch * plan.epochs
+    state = (load_checkpoint(checkpoint, fingerprint, model, optimizer) if checkpoint else None) or Checkpoint(
+        step=0, dev_scores=[dev_score(model)], best_epoch=0, best=_snapshot(model)
+    )
+
+    def keep() -> None:
+        if checkpoint:
+            save_checkpoint(checkpoint, fingerprint, model, optimizer, state)
+
+    settled = True  # weights, moments and state.step belong together
+    with progress.step(label, total) as bar:
+        bar.advance(state.step, _note(state))
+        try:
+            while (epoch := len(state.dev_scores) - 1) < plan.epochs and not _out_of_patience(state, plan):
+                model.train()
+                for rows in _batches(len(batch), plan, epoch, state.step - epoch * steps_per_epoch):
+                    _set_rates(optimizer, plan, state.step, total)
+                    torch.manual_seed(plan.seed * 1_000_003 + state.step)  # dropout: equal after a resume
+                    inputs = tensors_from_layout(layout_from_batch(batch.select(rows.numpy()), position_offset))
+                    loss = objective(model(*inputs), rows)
+                    optimizer.zero_grad(set_to_none=True)
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    nn.utils.clip_grad_norm_(model.parameters(), _CLIP_NORM)
+                    settled = False
+                    optimizer.step()
+                    state.step += 1
+                    settled = True
+                    bar.advance(1, f"loss {loss.item():.3f}, {_note(state)}")
+                    if state.step % _STEPS_BETWEEN_CHECKPOINTS == 0:
+                        keep()
+                _close_epoch(state, dev_score(model.eval()), model)
+                bar.advance(0, _note(state))
+                keep()
+        except KeyboardInterrupt:
+            if settled:
+                keep()
+            raise
+    model.load_state_dict(state.best)
+    model.eval()
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+    return Trained(state.dev_scores, state.best_epoch)
+
+
+def _optimizer(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    scales = [p for name, p in named if name.endswith("log_scale")]
+    matrices = [p for name, p in named if p.dim() > 1]
+    vectors = [p for name, p in named if p.dim() <= 1 and not name.endswith("log_scale")]
+    groups = [
+        {"params": matrices, "weight_decay": plan.weight_decay, "peak": plan.learning_rate},
+        {"params": vectors, "weight_decay": 0.0, "peak": plan.learning_rate},
+        {"params": scales, "weight_decay": 0.0, "peak": plan.scale_learning_rate},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=plan.learning_rate, fused=True)
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, plan: Plan, step: int, total: int) -> None:
+    """Linear warm-up over the first tenth, then linear decay to 0 at the end of the planned epochs."""
+    warmup = max(1, total // 10)
+    factor = min((step + 1) / warmup, (total - step) / max(1, total - warmup))
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+def _batches(rows: int, plan: Plan, epoch: int, first: int) -> Iterator[Tensor]:
+    """Yield the epoch's batches of row numbers from batch number `first` on; the order depends on seed and epoch."""
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(plan.seed * 1_000_003 + epoch))
+    yield from order.split(plan.batch_size)[first:]
+
+
+def _close_epoch(state: Checkpoint, score: float, model: nn.Module) -> None:
+    state.dev_scores.append(score)
+    if score > state.dev_scores[state.best_epoch]:
+        state.best_epoch = len(state.dev_scores) - 1
+        state.best = _snapshot(model)
+
+
+def _out_of_patience(state: Checkpoint, plan: Plan) -> bool:
+    return len(state.dev_scores) - 1 - state.best_epoch >= plan.patience
+
+
+def _note(state: Checkpoint) -> str:
+    return f"dev {state.dev_scores[-1]:.4f} (best {state.dev_scores[state.best_epoch]:.4f})"
+
+
+def _snapshot(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

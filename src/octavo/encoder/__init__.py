@@ -1,0 +1,1 @@
+"""The packed BERT-family encoder, its head, and reading weights out of Hugging Face folders. Needs torch."""

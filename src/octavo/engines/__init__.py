@@ -1,0 +1,1 @@
+"""Inference engines: each turns a `TokenBatch` into arrays. Which one is fastest is measured, not assumed."""

@@ -1,0 +1,63 @@
+"""Compiled engines on disk, beside no release: losing the cache costs a compilation, never an answer.
+
+A key names the release, the backend's version and the CPU, so a blob is never run where it was not made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from octavo.engines.hardware import hardware_key, this_hardware
+
+Compiled = TypeVar("Compiled")
+_DIGEST_BYTES = 32
+
+
+def cache_folder() -> Path:
+    """Return where compiled engines are kept: `$OCTAVO_CACHE`, or `octavo` in the user's cache folder."""
+    if folder := os.environ.get("OCTAVO_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "octavo"
+
+
+def cached_blob(
+    release_key: str,
+    backend: str,
+    compile_: Callable[[], Compiled],
+    export: Callable[[Compiled], bytes],
+    import_: Callable[[bytes], Compiled],
+) -> Compiled:
+    """Return a compiled model out of the cache, or compile it and keep it there.
+
+    A blob that is damaged or that the backend refuses is compiled anew; a cache that cannot be written is no error.
+    """
+    key = hashlib.sha256("\0".join((release_key, backend, hardware_key(this_hardware()))).encode()).hexdigest()
+    file = cache_folder() / f"{key}.blob"
+    with contextlib.suppress(OSError, RuntimeError):
+        content = file.read_bytes()
+        digest, blob = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        if hashlib.sha256(blob).digest() == digest:
+            return import_(blob)
+    compiled = compile_()
+    with contextlib.suppress(OSError, RuntimeError):
+        blob = export(compiled)
+        _write_atomically(file, hashlib.sha256(blob).digest() + blob)
+    return compiled
+
+
+def _write_atomically(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as draft:
+        try:
+            draft.write(content)
+            draft.close()
+            Path(draft.name).replace(file)
+        except BaseException:
+            Path(draft.name).unlink(missing_ok=True)
+            raise

@@ -1,0 +1,25 @@
+"""The files that an engine is built from: ONNX bytes of one model and its variants, already verified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ModelGraph:
+    """One model's graphs and what an engine must know beside them.
+
+    Attributes:
+        precision: `fp32` or `int8`, for the engine's id.
+        graphs: ONNX bytes by role: `canonical`, and `u8` where there is a twin.
+        position_offset: row of the position table that the first token takes.
+        max_length: the longest sequence, in tokens.
+        key: sha256 of the release or of the canonical graph; names compiled engines in the cache.
+    """
+
+    precision: str
+    graphs: Mapping[str, bytes]
+    position_offset: int
+    max_length: int
+    key: str

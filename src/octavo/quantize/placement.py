@@ -1,0 +1,85 @@
+"""Where the encoder is quantized: the input and the weight of every linear layer inside it, and nothing else.
+
+So the quantized tensors are each LayerNorm output that feeds a linear layer, the attention context and the GELU
+output. Residuals take the float value; embeddings, softmax, attention products and the head stay float. This is the
+placement for which TensorRT keeps its fused attention and OpenVINO its INT8 kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from octavo.encoder.model import Linear
+from octavo.quantize.fake_quantize import ActivationQuantizer, fake_quantize_weight, scale_from_amax
+from octavo.quantize.observers import Histogram, amax_from_histogram
+from octavo.types import Observer
+
+
+class QuantizedLinear(Linear):
+    """A linear layer whose input and weight are fake-quantized."""
+
+    def __init__(self, linear: Linear, amax: float) -> None:
+        super().__init__(linear.in_features, linear.out_features)
+        self.weight, self.bias = linear.weight, linear.bias
+        self.input_quantizer = ActivationQuantizer(amax)
+
+    def forward(self, x: Tensor, outputs: slice = slice(None)) -> Tensor:
+        """Map (rows, in) to (rows, out), or to the columns of `outputs`."""
+        weight = fake_quantize_weight(self.weight)
+        return F.linear(self.input_quantizer(x), weight[outputs], self.bias[outputs])
+
+
+def linears(model: nn.Module) -> dict[str, Linear]:
+    """Return the linear layers that are quantized, by name, in the order of execution."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, Linear)}
+
+
+@torch.no_grad()
+def calibrate(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> dict[str, Histogram]:
+    """Run the float model and count what enters each linear layer.
+
+    Args:
+        model: a model with unquantized `Linear` layers, in evaluation mode.
+        batches: the model's positional arguments, one tuple a batch.
+
+    Returns:
+        A histogram per linear layer, by name.
+    """
+    histograms: dict[str, Histogram] = {name: Histogram() for name in linears(model)}
+
+    def watch(name: str) -> Any:
+        return lambda _module, args: histograms[name].add(args[0])
+
+    handles = [module.register_forward_pre_hook(watch(name)) for name, module in linears(model).items()]
+    try:
+        for batch in batches:
+            model(*batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return histograms
+
+
+def amax_by_layer(histograms: Mapping[str, Histogram], observer: Observer) -> dict[str, float]:
+    """Read a clipping value off every histogram."""
+    return {name: amax_from_histogram(histogram, observer) for name, histogram in histograms.items()}
+
+
+def quantize(model: nn.Module, amax: Mapping[str, float]) -> None:
+    """Replace every linear layer by its fake-quantized form, in place, sharing the weights."""
+    for name, linear in linears(model).items():
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, QuantizedLinear(linear, amax[name]))
+
+
+def set_amax(model: nn.Module, amax: Mapping[str, float]) -> None:
+    """Give a quantized model other clipping values, in place."""
+    with torch.no_grad():
+        for name, module in linears(model).items():
+            assert isinstance(module, QuantizedLinear), f"{name} is not quantized"
+            module.input_quantizer.log_scale.fill_(float(torch.tensor(scale_from_amax(amax[name])).log()))

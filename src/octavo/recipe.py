@@ -1,0 +1,143 @@
+"""The recipe: everything that decides what `compress` makes, in one value. Read from TOML, or built in Python.
+
+Defaults are meant to be kept; a recipe usually names a teacher, the data and a store, and nothing else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from octavo.errors import InputError
+from octavo.types import Observer
+
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_AboveZero = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class DataFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The rows: JSON lines with `text` and `label`.
+
+    Attributes:
+        train: rows to calibrate and to train on.
+        dev: rows that choose the observer, the epoch and between rungs.
+        test: held-out rows that the certificate is decided on, and nothing else.
+        unlabelled: query logs, one query a line (.txt) or JSON lines with `text`; optional.
+    """
+
+    train: Path
+    dev: Path
+    test: Path
+    unlabelled: list[Path] = []
+
+
+class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Calibration.
+
+    Attributes:
+        observers: which ways to choose clipping values are tried.
+        calibration_rows: how many training rows are observed.
+    """
+
+    observers: list[Observer] = list(Observer)
+    calibration_rows: _Positive = 1024
+
+
+class Distillation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Quantization-aware training under knowledge distillation.
+
+    Attributes:
+        epochs: passes over the training rows; 0 leaves the rung out.
+        learning_rate: of the weights.
+        scale_learning_rate: of the logarithms of the activation scales.
+        batch_size: rows per step.
+        temperature: softens teacher's and student's distributions.
+        label_weight: share of the loss that comes from labels, where a row has one.
+        patience: epochs without a better dev score after which training stops.
+        control: also train the FP32 model for the same epochs, so that nobody mistakes more training for
+            harmless quantization.
+    """
+
+    epochs: Annotated[int, msgspec.Meta(ge=0)] = 3
+    learning_rate: _AboveZero = 3e-5
+    scale_learning_rate: _AboveZero = 1e-3
+    batch_size: _Positive = 32
+    temperature: _AboveZero = 2.0
+    label_weight: _Fraction = 0.1
+    patience: _Positive = 2
+    control: bool = True
+
+
+class Certification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The gate.
+
+    Attributes:
+        margin: the loss that still counts as none, as a fraction (0.005 is half a point).
+        reason: why the margin is not the usual half point, for the report.
+        resamples: bootstrap resamples.
+        timing_s: bound on the time that the latency measurement takes, in seconds.
+    """
+
+    margin: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.005
+    reason: str = ""
+    resamples: Annotated[int, msgspec.Meta(ge=1000)] = 10_000
+    timing_s: _AboveZero = 40.0
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One compression.
+
+    Attributes:
+        teacher: folder of the fine-tuned model.
+        data: the rows.
+        store: where releases go.
+        model: the model's name in the store; the teacher folder's name if empty.
+        task: what the model does.
+        max_length: tokens after which a text is cut.
+        seed: of everything that draws random numbers.
+    """
+
+    teacher: Path
+    data: DataFiles
+    store: Path = Path("store")
+    model: str = ""
+    task: str = "classify"
+    max_length: _Positive = 128
+    seed: int = 0
+    quantize: Quantization = Quantization()
+    distill: Distillation = Distillation()
+    certify: Certification = Certification()
+
+    @property
+    def model_name(self) -> str:
+        """The model's name in the store."""
+        return self.model or self.teacher.resolve().name
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe. Relative paths in it are meant from the recipe's folder.
+
+    Raises:
+        InputError: the file is missing, no TOML, or has a key or value that does not fit.
+    """
+    try:
+        recipe = msgspec.toml.decode(path.read_bytes(), type=Recipe)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}. See docs/recipe.md for every key.") from None
+    return _from_folder(recipe, path.parent)
+
+
+def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
+    data = msgspec.structs.replace(
+        recipe.data,
+        train=folder / recipe.data.train,
+        dev=folder / recipe.data.dev,
+        test=folder / recipe.data.test,
+        unlabelled=[folder / path for path in recipe.data.unlabelled],
+    )
+    return msgspec.structs.replace(recipe, teacher=folder / recipe.teacher, store=folder / recipe.store, data=data)

@@ -1,0 +1,1 @@
+"""What each task knows and serving needs: row format, labels, decoding, metric. No torch."""

@@ -1,0 +1,46 @@
+import pytest
+
+from octavo.certify import wording
+from octavo.types import Interval
+
+
+@pytest.mark.parametrize(
+    ("fraction", "written"), [(-0.0041, "−0.41"), (0.0028, "+0.28"), (0.0, "0.00"), (-0.00001, "0.00")]
+)
+def test_signed_points(fraction, written):
+    assert wording.signed_points(fraction) == written
+
+
+@pytest.mark.parametrize(("fraction", "written"), [(0.005, "0.50"), (0.00004, "0.004"), (0, "0.00")])
+def test_points(fraction, written):
+    assert wording.points(fraction) == written
+
+
+def test_interval_points():
+    assert wording.interval_points(Interval(0, -0.0041, 0.0028)) == "[−0.41, +0.28]"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "written"), [(13.2, "13×"), (9.96, "10×"), (2.61, "2.6×"), (0.47, "0.47×")]
+)
+def test_times(ratio, written):
+    assert wording.times(ratio) == written
+
+
+@pytest.mark.parametrize(
+    ("ms", "written"), [(0.7421, "0.742"), (0.9996, "1.00"), (9.996, "10.0"), (12.34, "12.3"), (126.2, "126")]
+)
+def test_milliseconds_have_three_figures(ms, written):
+    assert wording.milliseconds(ms) == written
+
+
+@pytest.mark.parametrize(("size", "written"), [(23_400_000, "23.4"), (1_340_000_000, "1,340")])
+def test_megabytes(size, written):
+    assert wording.megabytes(size) == written
+
+
+def test_count_and_percent():
+    assert wording.count(1, "row") == "1 row"
+    assert wording.count(4500, "row") == "4,500 rows"
+    assert wording.percent(0.923) == "92%"
+    assert wording.percent(-0.1) == "−10%"

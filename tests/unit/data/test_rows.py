@@ -1,0 +1,167 @@
+import hashlib
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from octavo.data.characters import shown, text_key, well_formed
+from octavo.data.rows import jsonl_from_rows, read_rows, read_texts, rows_in_memory
+from octavo.errors import InputError, OctavoError
+from octavo.types import Row
+
+
+def _write(folder, content, name="train.jsonl"):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_rows_carry_text_label_place_and_the_hash_of_the_file(tmp_path):
+    content = '{"text": "refund please", "label": "refund", "id": 7}\n\n{"text": "你好", "label": 3}\n'
+    path = _write(tmp_path, content)
+    rows = read_rows(path)
+    assert rows.name == "train"
+    assert rows.texts == ["refund please", "你好"]
+    assert [row.label for row in rows.rows] == ["refund", "3"]
+    assert [row.source for row in rows.rows] == [f"{path}:1", f"{path}:3"]
+    assert rows.sha256 == hashlib.sha256(content.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'\xef\xbb\xbf{"text": "a", "label": "x"}\n',
+        b'{"text": "a", "label": "x"}\r\n\r\n',
+        b'\n \n{"text": "a", "label": "x"}',
+        '{"text": "a", "label": "x", "more": "\u2028"}'.encode(),
+    ],
+    ids=["byte-order mark", "CRLF", "blank lines, none at the end", "line separator inside"],
+)
+def test_harmless_oddities_are_accepted(tmp_path, content):
+    assert read_rows(_write(tmp_path, content)).texts == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"refund please", ["not valid JSON", "refund please"]),
+        (b'["a", "b"]', ["expected a JSON object", '["a", "b"]']),
+        (b'{"query": "a", "label": "x"}', ['no "text"', "query"]),
+        (b'{"text": "", "label": "x"}', ["empty"]),
+        (b'{"text": " \\n", "label": "x"}', ["empty"]),
+        (b'{"text": 5, "label": "x"}', ["5", "string"]),
+        (b'{"text": "where is it"}', ['no "label"', "where is it"]),
+        (b'{"text": "a", "label": null}', ['no "label"']),
+        (b'{"text": "a", "label": ["x"]}', ["['x']"]),
+        (b'{"text": "a", "label": true}', ["True"]),
+        (b'{"text": "a", "label": " "}', ["non-empty"]),
+        (b'{"text": "caf\xe9", "label": "x"}', ["0xe9", "offset 13", "UTF-8"]),
+        ('{"text": "a"}'.encode("utf-16"), ["UTF-16"]),
+        (b"[" * 100_000, ["not valid JSON"]),
+        (b'{"text": "a", "label": ' + b"1" * 9_000 + b"}", ["not valid JSON"]),
+    ],
+)
+def test_an_error_names_file_line_content_and_fix(tmp_path, line, words):
+    path = _write(tmp_path, b'{"text": "a", "label": "x"}\n' + line + b"\n")
+    with pytest.raises(InputError) as raised:
+        read_rows(path)
+    message = str(raised.value)
+    assert message.startswith(f"{path}:2: ")
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+    assert len(message) < 500
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])
+def test_a_file_without_rows_is_refused(tmp_path, content):
+    with pytest.raises(InputError, match="no rows"):
+        read_rows(_write(tmp_path, content))
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_rows(tmp_path / "absent.jsonl")
+    with pytest.raises(InputError, match="this is a folder"):
+        read_rows(tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        read_rows("a\0b")
+
+
+def test_labels_are_optional_where_none_are_needed(tmp_path):
+    path = _write(tmp_path, '{"text": "a"}\n{"text": "b", "label": "x"}')
+    assert [row.label for row in read_rows(path, labelled=False).rows] == [None, "x"]
+
+
+def test_lone_surrogates_become_replacement_characters(tmp_path):
+    path = _write(tmp_path, r'{"text": "a\ud83d b\ud83d\ude00", "label": "\udc00x"}')
+    (row,) = read_rows(path).rows
+    assert row.text == "a\ufffd b😀"
+    assert row.label == "\ufffdx"
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(exclude_categories=())))
+def test_well_formed_changes_only_surrogates(text):
+    result = well_formed(text)
+    result.encode()
+    assert well_formed(result) == result
+    if not any("\ud800" <= c <= "\udfff" for c in text):
+        assert result == text
+
+
+def test_a_pair_of_surrogates_is_joined_and_a_broken_one_is_not():
+    assert well_formed("\ud83d" + "\ude00") == "😀"
+    assert well_formed("\ud83dabc\ude00") == "\ufffdabc\ufffd"
+
+
+def test_what_an_error_shows_is_short_and_printable():
+    assert shown("a" * 100) == "'" + "a" * 59 + "…'"
+    assert shown("a\nb\ud800") == r"'a\nb\ud800'"
+    assert text_key("  Straße ") == "strasse"
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.binary(max_size=200) | st.text(max_size=60).map(lambda t: json.dumps({"text": t, "label": t}).encode())
+)
+def test_arbitrary_bytes_raise_nothing_but_our_errors(tmp_path, content):
+    path = _write(tmp_path, content)
+    for read in (read_rows, lambda p: read_rows(p, labelled=False), lambda p: list(read_texts([p]))):
+        with suppress(OctavoError):
+            read(path)
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), min_size=1, max_size=5))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_rows_survive_being_written_and_read(tmp_path, pairs):
+    rows = [Row(text, label) for text, label in pairs if text.strip() and label.strip()]
+    if not rows:
+        return
+    read = read_rows(_write(tmp_path, jsonl_from_rows(rows)))
+    assert [(row.text, row.label) for row in read.rows] == [(row.text, row.label) for row in rows]
+    assert read.sha256 == rows_in_memory("train", rows).sha256
+
+
+def test_query_logs_are_joined_and_deduplicated(tmp_path):
+    plain = _write(tmp_path, b"\xef\xbb\xbfred shoes\r\n\n  Red Shoes \nblue\xc2\xa0hat\n", "a.txt")
+    lines = _write(
+        tmp_path, '{"text": "blue hat"}\n{"text": ""}\n{"text": "red shoes", "label": "x"}\n', "b.JSONL"
+    )
+    assert list(read_texts([plain, lines])) == ["red shoes", "blue\xa0hat", "blue hat"]
+
+
+def test_query_logs_are_streamed(tmp_path):
+    path = _write(tmp_path, b"one\ntwo\n\xff\n", "log.txt")
+    texts = read_texts([path])
+    assert [next(texts), next(texts)] == ["one", "two"]
+    with pytest.raises(InputError, match=r"log\.txt:3: byte 0xff"):
+        next(texts)
+
+
+def test_a_query_log_is_refused_before_the_first_text(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_texts([tmp_path / "absent.txt"])
+    with pytest.raises(InputError, match="query log is"):
+        read_texts([_write(tmp_path, "a,b", "log.csv")])
