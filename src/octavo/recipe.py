@@ -22,16 +22,16 @@ class DataFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """The rows: JSON lines with `text` and `label`.
 
     Attributes:
-        train: rows to calibrate and to train on.
+        train: rows to calibrate and to train on; may be left out where there are query logs.
         dev: rows that choose the observer, the epoch and between rungs.
         test: held-out rows that the certificate is decided on, and nothing else.
         unlabelled: query logs, one query a line (.txt) or JSON lines with `text`; optional.
     """
 
-    train: Path
+    train: Path | None = None
     dev: Path
     test: Path
-    unlabelled: list[Path] = []
+    unlabelled: tuple[Path, ...] = ()
 
 
 class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -42,7 +42,7 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         calibration_rows: how many training rows are observed.
     """
 
-    observers: list[Observer] = list(Observer)
+    observers: tuple[Observer, ...] = tuple(Observer)
     calibration_rows: _Positive = 1024
 
 
@@ -135,9 +135,9 @@ def read_recipe(path: Path) -> Recipe:
 def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
     data = msgspec.structs.replace(
         recipe.data,
-        train=folder / recipe.data.train,
+        train=folder / recipe.data.train if recipe.data.train else None,
         dev=folder / recipe.data.dev,
         test=folder / recipe.data.test,
-        unlabelled=[folder / path for path in recipe.data.unlabelled],
+        unlabelled=tuple(folder / path for path in recipe.data.unlabelled),
     )
     return msgspec.structs.replace(recipe, teacher=folder / recipe.teacher, store=folder / recipe.store, data=data)

@@ -16,7 +16,7 @@ import numpy as np
 
 from octavo.certify.calibration import ScoreShift, expected_calibration_error, score_shift
 from octavo.certify.decision import decide
-from octavo.certify.hardware import Hardware
+from octavo.engines.hardware import Hardware
 from octavo.certify.latency import Latency, LatencySummary, speedup, speedup_batch1
 from octavo.certify.slices import Slice, length_bands, slices_by
 from octavo.certify.statistics import McNemar, Scores, mcnemar, paired_bootstrap

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,23 +44,31 @@ def save_checkpoint(
 def load_checkpoint(
     file: Path, fingerprint: str, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Checkpoint | None:
-    """Restore model and optimizer from `file`; None (and nothing touched) if it is missing, damaged or another job's."""
-    with contextlib.suppress(OSError, SafetensorError, ValueError, KeyError):
+    """Restore model and optimizer from `file`; None, and nothing touched, if it is missing or unfit."""
+    with contextlib.suppress(OSError, SafetensorError, ValueError, KeyError, TypeError):
         with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata()
+            metadata = opened.metadata() or {}
             if metadata["fingerprint"] != fingerprint:
                 return None
-            header = json.loads(metadata["state"])
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
-        model.load_state_dict(_under("model/", tensors))
+        state = Checkpoint(best=_under("best/", tensors), **json.loads(metadata["state"]))
+        weights = _under("model/", tensors)
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _under("adam/", tensors).items():
             number, _, key = name.partition("/")
             moments.setdefault(int(number), {})[key] = tensor
+        wanted = _shapes(model.state_dict())
+        if _shapes(weights) != wanted or _shapes(state.best) != wanted:
+            return None
+        model.load_state_dict(weights)
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        return Checkpoint(best=_under("best/", tensors), **header)
+        return state
     return None
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -33,17 +33,23 @@ class FineTuning:
 
 
 def finetune(
-    encoder: ModelFolder, train_rows: Rows, dev_rows: Rows, out: Path, plan: Plan, max_length: int, progress: Progress
+    encoder: ModelFolder,
+    train_rows: Rows,
+    dev_rows: Rows,
+    out: Path,
+    plan: Plan,
+    max_length: int,
+    progress: Progress,
 ) -> FineTuning:
     """Train encoder and a new head on `train_rows` and write a Hugging Face folder to `out`.
 
-    Labels are those of the training rows, in alphabetical order. An interrupted run resumes from a checkpoint beside
-    `out`.
+    Labels are those of the training rows, in alphabetical order. An interrupted run resumes from a checkpoint
+    beside `out`.
 
     Raises:
         InputError: a dev label that training rows do not have, or `out` exists and is no model folder.
     """
-    if out.exists() and not (out / "config.json").exists() and any(out.iterdir()):
+    if out.exists() and not (out / "config.json").exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not a model folder. Choose another --out.")
     task = Classify(tuple(sorted({row.label for row in train_rows.rows if row.label is not None})))
     tokenizer = Tokenizer.from_folder(encoder.path, max_length=min(max_length, encoder.config.max_length))
@@ -71,8 +77,10 @@ def finetune(
     return FineTuning(out, training)
 
 
-def run_all(run: Callable[[TokenBatch], FloatArray], batch: TokenBatch, rows: int = EVALUATION_ROWS) -> FloatArray:
-    """Run every row, longest first so that rows of one call are of like length; return them in the given order."""
+def run_all(
+    run: Callable[[TokenBatch], FloatArray], batch: TokenBatch, rows: int = EVALUATION_ROWS
+) -> FloatArray:
+    """Run every row, longest first so that the rows of a call are of like length; return them as given."""
     order = np.argsort(-batch.lengths, kind="stable")
     parts = [run(part) for part in batch.select(order).split(rows)]
     output = np.concatenate(parts) if parts else run(batch)

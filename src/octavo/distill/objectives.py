@@ -25,8 +25,8 @@ def cross_entropy(truth: IntArray) -> Objective:
 def distillation(teacher: FloatArray, truth: IntArray, temperature: float, label_weight: float) -> Objective:
     """Return the loss against the teacher's softened answers, with labels mixed in where there are any.
 
-    Hinton et al. 2015, https://arxiv.org/abs/1503.02531: the divergence is multiplied by the temperature squared, so
-    that its gradients keep their size.
+    Hinton et al. 2015, https://arxiv.org/abs/1503.02531: the divergence is multiplied by the temperature
+    squared, so that its gradients keep their size.
 
     Args:
         teacher: logits of every training row, (rows, labels).

@@ -1,4 +1,4 @@
-"""One training loop: AdamW over packed batches, the best epoch by a dev score, resumable after an interruption.
+"""One training loop: AdamW over packed batches, the best epoch by a dev score, resumable when interrupted.
 
 Knows nothing of tasks, teachers or quantization: an objective and a dev score are handed in.
 """
@@ -52,7 +52,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """How training went: the dev score at the start and after each epoch, and the epoch whose weights were kept."""
+    """How training went: the dev score at the start and after each epoch, and the epoch that was kept."""
 
     dev_scores: list[float]
     best_epoch: int
@@ -90,15 +90,14 @@ def train(
     optimizer = _optimizer(model, plan)
     steps_per_epoch = math.ceil(len(batch) / plan.batch_size)
     total = steps_per_epoch * plan.epochs
-    state = (load_checkpoint(checkpoint, fingerprint, model, optimizer) if checkpoint else None) or Checkpoint(
-        step=0, dev_scores=[dev_score(model)], best_epoch=0, best=_snapshot(model)
-    )
+    resumed = load_checkpoint(checkpoint, fingerprint, model, optimizer) if checkpoint else None
+    state = resumed or Checkpoint(0, [dev_score(model.eval())], best_epoch=0, best=_snapshot(model))
 
     def keep() -> None:
         if checkpoint:
             save_checkpoint(checkpoint, fingerprint, model, optimizer, state)
 
-    settled = True  # weights, moments and state.step belong together
+    settled = True  # weights, moments and state belong together
     with progress.step(label, total) as bar:
         bar.advance(state.step, _note(state))
         try:
@@ -107,8 +106,8 @@ def train(
                 for rows in _batches(len(batch), plan, epoch, state.step - epoch * steps_per_epoch):
                     _set_rates(optimizer, plan, state.step, total)
                     torch.manual_seed(plan.seed * 1_000_003 + state.step)  # dropout: equal after a resume
-                    inputs = tensors_from_layout(layout_from_batch(batch.select(rows.numpy()), position_offset))
-                    loss = objective(model(*inputs), rows)
+                    layout = layout_from_batch(batch.select(rows.numpy()), position_offset)
+                    loss = objective(model(*tensors_from_layout(layout)), rows)
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()  # type: ignore[no-untyped-call]
                     nn.utils.clip_grad_norm_(model.parameters(), _CLIP_NORM)
@@ -119,7 +118,10 @@ def train(
                     bar.advance(1, f"loss {loss.item():.3f}, {_note(state)}")
                     if state.step % _STEPS_BETWEEN_CHECKPOINTS == 0:
                         keep()
-                _close_epoch(state, dev_score(model.eval()), model)
+                score = dev_score(model.eval())
+                settled = False
+                _close_epoch(state, score, model)
+                settled = True
                 bar.advance(0, _note(state))
                 keep()
         except KeyboardInterrupt:
@@ -143,7 +145,9 @@ def _optimizer(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
         {"params": vectors, "weight_decay": 0.0, "peak": plan.learning_rate},
         {"params": scales, "weight_decay": 0.0, "peak": plan.scale_learning_rate},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=plan.learning_rate, fused=True)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=plan.learning_rate, fused=True
+    )
 
 
 def _set_rates(optimizer: torch.optim.Optimizer, plan: Plan, step: int, total: int) -> None:
@@ -155,9 +159,9 @@ def _set_rates(optimizer: torch.optim.Optimizer, plan: Plan, step: int, total: i
 
 
 def _batches(rows: int, plan: Plan, epoch: int, first: int) -> Iterator[Tensor]:
-    """Yield the epoch's batches of row numbers from batch number `first` on; the order depends on seed and epoch."""
+    """Yield the epoch's batches of row numbers from number `first` on; seed and epoch decide the order."""
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(plan.seed * 1_000_003 + epoch))
-    yield from order.split(plan.batch_size)[first:]
+    yield from torch.split(order, plan.batch_size)[first:]
 
 
 def _close_epoch(state: Checkpoint, score: float, model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""What an encoder looks like, read from the `config.json` of a Hugging Face folder and checked. Needs no torch."""
+"""What an encoder looks like, read and checked from a Hugging Face `config.json`. Needs no torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DISTILBERT_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class EncoderConfig:
-    """Sizes and constants of one encoder. `position_offset` is the row of the first position embedding in use."""
+    """Sizes and constants of one encoder. `position_offset` is the row of the first position in use."""
 
     family: Family
     vocabulary_size: int
@@ -72,8 +72,17 @@ def config_from_hf(config: Json, source: str) -> EncoderConfig:
         key = _DISTILBERT_NAMES.get(name, name) if distil else name
         value = config.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ModelError(f"{source}: '{key}' is {value!r}; it must be a whole number of at least {least}.")
+            raise ModelError(
+                f"{source}: '{key}' is {value!r}; it must be a whole number of at least {least}."
+            )
         return value
+
+    def fraction(name: str, default: float) -> float:
+        key = _DISTILBERT_NAMES.get(name, name) if distil else name
+        value = config.get(key, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+            raise ModelError(f"{source}: '{key}' is {value!r}; it must be a number from 0 to below 1.")
+        return float(value)
 
     def text(name: str, default: str) -> str:
         return str(config.get(_DISTILBERT_NAMES.get(name, name) if distil else name, default))
@@ -83,7 +92,9 @@ def config_from_hf(config: Json, source: str) -> EncoderConfig:
         raise ModelError(f"{source}: hidden_size {hidden} is not a multiple of num_attention_heads {heads}.")
     activation = text("hidden_act", "gelu")
     if activation not in ACTIVATIONS:
-        raise ModelError(f"{source}: activation '{activation}' is not known. Known: {', '.join(ACTIVATIONS)}.")
+        raise ModelError(
+            f"{source}: activation '{activation}' is not known. Known: {', '.join(ACTIVATIONS)}."
+        )
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise ModelError(f"{source}: only absolute position embeddings are supported.")
     if config.get("is_decoder"):
@@ -99,21 +110,25 @@ def config_from_hf(config: Json, source: str) -> EncoderConfig:
         max_positions=number("max_position_embeddings"),
         type_vocabulary_size=0 if distil else number("type_vocab_size", 2),
         activation=activation,
-        layer_norm_eps=1e-12 if distil else float(config.get("layer_norm_eps", 1e-12)),
-        dropout=float(config.get(_DISTILBERT_NAMES["hidden_dropout_prob"] if distil else "hidden_dropout_prob", 0.1)),
+        layer_norm_eps=1e-12 if distil else fraction("layer_norm_eps", 1e-12),
+        dropout=fraction("hidden_dropout_prob", 0.1),
         # RoBERTa counts positions from the row after the padding token's.
         position_offset=number("pad_token_id", 1, least=0) + 1 if roberta else 0,
     )
     if parsed.max_length < 1:
-        raise ModelError(f"{source}: max_position_embeddings {parsed.max_positions} leaves no position for a token.")
+        raise ModelError(
+            f"{source}: max_position_embeddings {parsed.max_positions} leaves no position for a token."
+        )
     return parsed
 
 
 def _family(config: Json, source: str) -> Family:
     if config.get("auto_map"):
-        raise ModelError(f"{source}: the model asks to run its own code ('auto_map'). Octavo runs no remote code.")
+        raise ModelError(
+            f"{source}: the model asks to run its own code ('auto_map'). Octavo runs no remote code."
+        )
     name = config.get("model_type")
-    if name not in set(Family):
+    if name not in list(Family):  # a list compares; a set would hash, and JSON values need not be hashable
         known = ", ".join(Family)
         raise ModelError(f"{source}: model_type {name!r} is not supported. Supported families: {known}.")
     return Family(name)

@@ -27,7 +27,7 @@ _PICKLED = ("pytorch_model.bin", "model.pt", "model.ckpt", "tf_model.h5")
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A checked model folder: where it is, what its configuration says, and its tensors by their original names."""
+    """A checked model folder: where it is, its configuration, and its tensors by their original names."""
 
     path: Path
     hf_config: Json
@@ -44,12 +44,16 @@ def read_folder(path: Path) -> ModelFolder:
     """Read and check a model folder.
 
     Raises:
-        ModelError: not a folder, a file missing or broken, an unsupported family, pickled weights, an adapter.
+        ModelError: not a folder, a file missing or broken, another family, pickled weights, an adapter.
     """
     if not path.is_dir():
-        raise ModelError(f"{path} is not a folder. A model is a folder with config.json and model.safetensors.")
+        raise ModelError(
+            f"{path} is not a folder. A model is a folder with config.json and model.safetensors."
+        )
     if (path / "adapter_config.json").exists():
-        raise ModelError(f"{path} holds a LoRA adapter. Merge it into its base model first (merge_and_unload).")
+        raise ModelError(
+            f"{path} holds a LoRA adapter. Merge it into its base model first (merge_and_unload)."
+        )
     if not (path / "config.json").is_file():
         raise ModelError(f"{path} is not a model: it has no config.json.")
     hf_config = _read_json(path / "config.json")
@@ -100,7 +104,9 @@ def classifier_from_encoder(folder: ModelFolder, outputs: int, seed: int) -> Seq
     return model.eval()
 
 
-def save_classifier(model: SequenceClassifier, labels: tuple[str, ...], template: ModelFolder, path: Path) -> None:
+def save_classifier(
+    model: SequenceClassifier, labels: tuple[str, ...], template: ModelFolder, path: Path
+) -> None:
     """Write a folder that `transformers` loads as a sequence classifier of the same family.
 
     Configuration and tokenizer come from `template`; the folder appears whole or not at all.
@@ -121,15 +127,21 @@ def save_classifier(model: SequenceClassifier, labels: tuple[str, ...], template
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
         "problem_type": "single_label_classification",
+        "dtype": "float32",  # whatever the template was stored in; transformers casts what it loads to this
     }
+    hf_config.pop("torch_dtype", None)
     draft = path.with_name(f".{path.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    save_file(tensors, draft / "model.safetensors", metadata={"format": "pt"})
-    (draft / "config.json").write_text(json.dumps(hf_config, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
-        if (template.path / name).is_file():
-            shutil.copyfile(template.path / name, draft / name)
+    try:
+        save_file(tensors, draft / "model.safetensors", metadata={"format": "pt"})
+        (draft / "config.json").write_text(json.dumps(hf_config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+            if (template.path / name).is_file():
+                shutil.copyfile(template.path / name, draft / name)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
     shutil.rmtree(path, ignore_errors=True)
     draft.replace(path)
 
@@ -159,9 +171,13 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}.") from None
     # Checkpoints converted from TensorFlow name LayerNorm's weights gamma and beta.
-    renamed = {k.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): v
-               for k, v in tensors.items()}
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in renamed.items()}
+    renamed = {
+        k.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): v
+        for k, v in tensors.items()
+    }
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in renamed.items()
+    }
 
 
 def _find(folder: ModelFolder, names: NameMap, name: str) -> Tensor | None:
@@ -170,7 +186,9 @@ def _find(folder: ModelFolder, names: NameMap, name: str) -> Tensor | None:
     return found if found is not None else folder.tensors.get(name.removeprefix(names.prefix))
 
 
-def _state(folder: ModelFolder, model: SequenceClassifier, names: NameMap, wanted: Names) -> dict[str, Tensor]:
+def _state(
+    folder: ModelFolder, model: SequenceClassifier, names: NameMap, wanted: Names
+) -> dict[str, Tensor]:
     """Collect our tensors out of theirs, joining Q, K and V, and check every shape."""
     file = folder.path / "model.safetensors"
     state: dict[str, Tensor] = {}
@@ -179,17 +197,19 @@ def _state(folder: ModelFolder, model: SequenceClassifier, names: NameMap, wante
         if module not in wanted:
             continue
         theirs = wanted[module]
+        joined = (theirs,) if isinstance(theirs, str) else theirs
+        shape = (len(expected) // len(joined), *expected.shape[1:])
         parts = []
-        for name in (theirs,) if isinstance(theirs, str) else theirs:
+        for name in joined:
             part = _find(folder, names, f"{name}.{suffix}")
             if part is None:
-                raise ModelError(f"{file} has no tensor {name}.{suffix}, which a {folder.config.family} model needs.")
+                raise ModelError(
+                    f"{file} has no tensor {name}.{suffix}, which a {folder.config.family} model needs."
+                )
+            if part.shape != shape:
+                raise ModelError(
+                    f"{file}: {name}.{suffix} has shape {tuple(part.shape)}; config.json asks for {shape}."
+                )
             parts.append(part)
-        joined = torch.cat(parts)
-        if joined.shape != expected.shape:
-            raise ModelError(
-                f"{file}: {theirs} ({suffix}) has shape {tuple(joined.shape)}, "
-                f"but config.json asks for {tuple(expected.shape)}."
-            )
-        state[ours] = joined
+        state[ours] = torch.cat(parts)
     return state

@@ -1,6 +1,6 @@
 """The packed encoder: linear layers see the real tokens only, attention alone is laid out per sequence.
 
-Shapes in comments: `tokens` is the sum of the sequences' lengths, `batch` their number, `length` the longest one.
+Shapes in comments: `tokens` is the sum of the sequences' lengths, `batch` their number, `length` the longest.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Embeddings(nn.Module):
         """Return embeddings, (tokens, hidden). Every token is in segment 0."""
         table = self.positions.weight
         if hasattr(self, "segments"):
-            # Adding the one segment row to the small position table costs nothing per token, and engines fold it.
+            # Adding the one segment row to the small position table costs nothing per token; engines fold it.
             table = table + self.segments.weight[0]
         embedded = self.words(input_ids) + F.embedding(position_ids, table)
         return self.dropout(self.norm(embedded))  # type: ignore[no-any-return]
@@ -79,7 +79,7 @@ class Layer(nn.Module):
         return self._finish(x, context)
 
     def forward_first(self, x: Tensor, slots: Tensor, mask: Tensor, first: Tensor) -> Tensor:
-        """Compute only the first token of each sequence, (batch, hidden): exact, since no later layer reads more."""
+        """Compute only each sequence's first token, (batch, hidden): exact, as nothing later reads more."""
         hidden = x.shape[-1]
         firsts = x.index_select(0, first)  # (batch, hidden)
         query = self.qkv(firsts, slice(0, hidden))  # (batch, hidden)
@@ -90,7 +90,8 @@ class Layer(nn.Module):
 
     def _spread(self, packed: Tensor, slots: Tensor) -> list[Tensor]:
         """(tokens, n * hidden) → n × (batch, heads, length, head)."""
-        spread = packed.index_select(0, slots.flatten()).unflatten(0, slots.shape)  # (batch, length, n * hidden)
+        flat = packed.index_select(0, slots.flatten())  # (batch * length, n * hidden)
+        spread = flat.unflatten(0, slots.shape)  # type: ignore[no-untyped-call]  # (batch, length, n * hidden)
         parts = spread.split(self.heads * self.head_size, dim=-1)
         return [part.unflatten(-1, (self.heads, self.head_size)).transpose(1, 2) for part in parts]
 
@@ -125,7 +126,13 @@ class PackedEncoder(nn.Module):
         return x  # type: ignore[no-any-return]
 
     def forward_first(
-        self, input_ids: Tensor, position_ids: Tensor, slots: Tensor, mask: Tensor, rows: Tensor, first: Tensor
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        slots: Tensor,
+        mask: Tensor,
+        rows: Tensor,
+        first: Tensor,
     ) -> Tensor:
         """Return the last hidden state of each sequence's first token, (batch, hidden)."""
         x = self.embeddings(input_ids, position_ids)
@@ -164,7 +171,13 @@ class SequenceClassifier(nn.Module):
         return self.encoder.config
 
     def forward(
-        self, input_ids: Tensor, position_ids: Tensor, slots: Tensor, mask: Tensor, rows: Tensor, first: Tensor
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        slots: Tensor,
+        mask: Tensor,
+        rows: Tensor,
+        first: Tensor,
     ) -> Tensor:
         """Return logits, (batch, outputs). Arguments as in `octavo.text.layout.PackedLayout`."""
         return self.head(self.encoder.forward_first(input_ids, position_ids, slots, mask, rows, first))  # type: ignore[no-any-return]

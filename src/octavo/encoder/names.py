@@ -1,4 +1,4 @@
-"""How each family names its tensors in a Hugging Face checkpoint, against our names. Pure data, both directions."""
+"""How each family names its tensors in a Hugging Face checkpoint, against our names. Pure data."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def names_for(config: EncoderConfig) -> NameMap:
             {"head.dense": "bert.pooler.dense", "head.output": "classifier"},
         )
     return NameMap(
-        "RobertaForSequenceClassification" if config.family is Family.ROBERTA else "XLMRobertaForSequenceClassification",
+        "RobertaForSequenceClassification"
+        if config.family is Family.ROBERTA
+        else "XLMRobertaForSequenceClassification",
         "roberta.",
         _encoder_names("roberta.", config, "encoder.layer", _BERT_LAYER),
         {"head.dense": "classifier.dense", "head.output": "classifier.out_proj"},

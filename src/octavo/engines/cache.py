@@ -35,19 +35,22 @@ def cached_blob(
 ) -> Compiled:
     """Return a compiled model out of the cache, or compile it and keep it there.
 
-    A blob that is damaged or that the backend refuses is compiled anew; a cache that cannot be written is no error.
+    A blob that is damaged or that the backend refuses is compiled anew. A cache that cannot be read or
+    written, or has no place because the user has no home, is no error.
     """
-    key = hashlib.sha256("\0".join((release_key, backend, hardware_key(this_hardware()))).encode()).hexdigest()
-    file = cache_folder() / f"{key}.blob"
+    key = hashlib.sha256(
+        "\0".join((release_key, backend, hardware_key(this_hardware()))).encode()
+    ).hexdigest()
+    name = f"{key}.blob"
     with contextlib.suppress(OSError, RuntimeError):
-        content = file.read_bytes()
+        content = (cache_folder() / name).read_bytes()
         digest, blob = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(blob).digest() == digest:
             return import_(blob)
     compiled = compile_()
     with contextlib.suppress(OSError, RuntimeError):
         blob = export(compiled)
-        _write_atomically(file, hashlib.sha256(blob).digest() + blob)
+        _write_atomically(cache_folder() / name, hashlib.sha256(blob).digest() + blob)
     return compiled
 
 

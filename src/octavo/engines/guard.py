@@ -1,4 +1,4 @@
-"""What every engine does the same way: lay the batch out, cut the padding off, refuse NaN, refuse work once closed."""
+"""What every engine does the same way: lay the batch out to its bucket, refuse NaN and work once closed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def check_finite(output: FloatArray, engine_id: str) -> FloatArray:
     """
     if not np.isfinite(output).all():
         row = int(np.argwhere(~np.isfinite(output).all(axis=1))[0, 0])
-        raise EngineError(f"{engine_id} produced NaN or infinity for row {row} of the batch. The release is not usable here.")
+        raise EngineError(
+            f"{engine_id} produced NaN or infinity for row {row} of the batch: the release is no use here."
+        )
     return output
 
 
@@ -29,12 +31,23 @@ def bucketed_layout(batch: TokenBatch, position_offset: int) -> PackedLayout:
 
 
 def dummy_batch(shape: Shape) -> TokenBatch:
-    """Return a batch of token 0 whose bucket is `shape`: full sequences first, then sequences of one token."""
-    tokens, sequences, length = shape
-    lengths = []
-    for left in range(sequences, 0, -1):
-        lengths.append(max(1, min(length, tokens - sum(lengths) - (left - 1))))
-    return TokenBatch.from_sequences([[0] * n for n in lengths])
+    """Return a batch of token 0 whose bucket is `shape`: full sequences first, then sequences of one token.
+
+    Raises:
+        ValueError: no batch has this bucket.
+    """
+    most_tokens, most_sequences, longest = shape
+    for sequences in range(most_sequences, 0, -1):
+        for length in range(longest, 0, -1):
+            tokens = min(most_tokens, sequences * length)
+            spare = tokens - sequences  # beside the one token that every sequence has
+            if spare < length - 1:
+                continue
+            extra = [min(length - 1, max(0, spare - i * (length - 1))) for i in range(sequences)]
+            batch = TokenBatch.from_sequences([[0] * (1 + n) for n in extra])
+            if shape_of(batch) == shape:
+                return batch
+    raise ValueError(f"no batch has the bucket {shape}")
 
 
 def closed_error(engine_id: str) -> EngineError:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import onnxruntime
 
@@ -46,7 +44,6 @@ class OnnxRuntimeEngine:
         except Exception as error:  # its errors share no base class
             raise EngineError(f"ONNX Runtime cannot build the engine: {error}") from None
         self._outputs = int(self._session.get_outputs()[0].shape[1])
-        self._lock = threading.Lock()
 
     @property
     def engine_id(self) -> str:
@@ -55,11 +52,11 @@ class OnnxRuntimeEngine:
 
     def run(self, batch: TokenBatch) -> FloatArray:
         """Return the head's output, (batch, outputs)."""
-        if not len(batch):
-            return np.zeros((0, self._outputs), np.float32)
         session = self._session
         if session is None:
             raise closed_error(self._id)
+        if not len(batch):
+            return np.zeros((0, self._outputs), np.float32)
         layout = bucketed_layout(batch, self._offset)
         try:
             (output,) = session.run(None, {name: getattr(layout, name) for name in INPUT_NAMES})

@@ -30,7 +30,7 @@ class OpenVinoEngine:
         Args:
             graph: the model.
             threads: CPU threads; None for all.
-            precision: `f32`, or `bf16` to let OpenVINO use bfloat16 for what is float (another numeric result).
+            precision: `f32`, or `bf16` to let OpenVINO use bfloat16 for what is float (other numbers).
 
         Raises:
             EngineError: OpenVINO cannot compile the graph.
@@ -75,7 +75,7 @@ class OpenVinoEngine:
 
     def run(self, batch: TokenBatch) -> FloatArray:
         """Return the head's output, (batch, outputs)."""
-        if not len(batch):
+        if self._open and not len(batch):
             return np.zeros((0, self._outputs), np.float32)
         layout = bucketed_layout(batch, self._offset)
         inputs = {name: getattr(layout, name) for name in INPUT_NAMES}

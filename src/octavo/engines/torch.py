@@ -29,7 +29,7 @@ class TorchEngine:
     """Runs a torch model over packed batches of any shape."""
 
     def __init__(self, model: nn.Module, position_offset: int, precision: str) -> None:
-        """Take a model in evaluation mode; `precision` (`fp32`, `int8-simulated`) goes into the engine's id."""
+        """Take a model in evaluation mode; `precision` (`fp32`, `int8-simulated`) goes into the id."""
         self._model: Any = model
         self._offset = position_offset
         self._outputs = int(model.get_submodule("head.output").out_features)  # type: ignore[arg-type]
@@ -43,10 +43,10 @@ class TorchEngine:
     def run(self, batch: TokenBatch) -> FloatArray:
         """Return the head's output, (batch, outputs)."""
         model = self._model
-        if not len(batch):
-            return np.zeros((0, self._outputs), np.float32)
         if model is None:
             raise closed_error(self._id)
+        if not len(batch):
+            return np.zeros((0, self._outputs), np.float32)
         with torch.inference_mode():
             output = model(*tensors_from_layout(layout_from_batch(batch, self._offset)))
         return check_finite(output.float().numpy(), self._id)

@@ -1,13 +1,12 @@
 """From a torch model to the canonical ONNX graph: packed layout, Q/DQ pairs, int8 weights, frozen scales.
 
-The quantized linear layers are swapped for layers that emit `QuantizeLinear` and `DequantizeLinear` themselves, with
+The quantized linear layers are swapped for layers that emit `QuantizeLinear` and `DequantizeLinear`, with
 int8 weights and scales as constants, so nothing has to be folded afterwards.
 """
 
 from __future__ import annotations
 
 import copy
-import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,13 @@ OUTPUT_NAME = "logits"
 
 class _QdqLinear(nn.Module):
     """A linear layer written as Q/DQ around a MatMul. The weight is stored (in, out), as MatMul wants it."""
+
+    weight: Tensor
+    weight_scale: Tensor
+    weight_zero: Tensor
+    input_scale: Tensor
+    input_zero: Tensor
+    bias: Tensor
 
     def __init__(self, linear: QuantizedLinear, factor: Tensor, outputs: slice) -> None:
         super().__init__()
@@ -59,6 +65,9 @@ class _QdqLinear(nn.Module):
 class _FloatLinear(nn.Module):
     """A float linear layer as MatMul and Add, so that float and quantized graphs differ in Q/DQ alone."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, linear: Linear, factor: Tensor, outputs: slice) -> None:
         super().__init__()
         self.register_buffer("weight", (linear.weight.detach() * factor[:, None])[outputs].t().contiguous())
@@ -71,7 +80,7 @@ class _FloatLinear(nn.Module):
 class _ExportedLinear(nn.Module):
     """A linear layer, or two where the last layer computes Q for the first tokens and K and V for all.
 
-    The slices are cut here, since sliced constants would stay in the graph and hide the weights from the engines.
+    The slices are cut here: sliced constants would stay in the graph and hide the weights from the engines.
     """
 
     def __init__(self, linear: Linear, factor: Tensor, slices: Sequence[slice]) -> None:
@@ -135,16 +144,14 @@ def onnx_from_model(model: nn.Module) -> onnx.ModelProto:
             ),
         )
     assert program is not None
-    buffer = io.BytesIO()
-    program.save(buffer)
-    graph = onnx.load_model_from_string(buffer.getvalue())
+    graph = program.model_proto
     _strip(graph)
     onnx.checker.check_model(graph, full_check=True)
     return graph
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Drop what the exporter noted for debugging: stack traces hold paths of this machine and change the hash."""
+    """Drop what the exporter noted for debugging: stack traces hold local paths and change the hash."""
     for holder in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input):
         if hasattr(holder, "metadata_props"):
             del holder.metadata_props[:]

@@ -17,7 +17,7 @@ class Structure:
 
     Attributes:
         int8_matmuls: per layer number, the products whose two operands both come out of DequantizeLinear.
-        float_matmuls: names of the weights that are multiplied in float (the head's, and all in an FP32 graph).
+        float_matmuls: names of the weights that are multiplied in float (the head's; all in an FP32 graph).
         quantize_nodes: number of QuantizeLinear nodes.
         asymmetric: names of Q/DQ nodes whose zero point is not 0.
     """
@@ -41,7 +41,12 @@ def structure_of(model: onnx.ModelProto) -> Structure:
         left, right = (producer.get(name) for name in node.input[:2])
         if node.input[1] in constants:
             floats.append(node.input[1])
-        elif _is_dequantize(left) and _is_dequantize(right) and right is not None and right.input[0] in constants:
+        elif (
+            _is_dequantize(left)
+            and _is_dequantize(right)
+            and right is not None
+            and right.input[0] in constants
+        ):
             found = _LAYER.search(right.input[0])
             int8[int(found.group(1)) if found else -1] += 1
     quantizing = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]

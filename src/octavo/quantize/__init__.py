@@ -1,1 +1,1 @@
-"""Fake quantization in torch: the quantizers, the observers that calibrate them, and where they are placed."""
+"""Fake quantization in torch: the quantizers, the observers that calibrate them, and their placement."""

@@ -1,7 +1,7 @@
 """Fake quantization: rounding to int8 levels in float arithmetic, with gradients that training can use.
 
-Symmetric, zero point 0. Activations have one scale per tensor, learned in quantization-aware training; weights one
-per output channel, always taken from their current amax.
+Symmetric, zero point 0. Activations have one scale per tensor, learned in quantization-aware training;
+weights one per output channel, always taken from their current amax.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _SMALLEST_SCALE = 1e-12  # a channel of zeros still needs a scale to divide by
 class _FakeQuantize(torch.autograd.Function):
     """Round to the nearest level; the gradients are those of Learned Step Size Quantization.
 
-    Esser et al. 2020, https://arxiv.org/abs/1902.08153: straight through inside the range, and for the scale the
-    rounding residue inside, the clipping level outside.
+    Esser et al. 2020, https://arxiv.org/abs/1902.08153: straight through inside the range, and for the scale
+    the rounding residue inside, the clipping level outside.
     """
 
     @staticmethod
@@ -31,13 +31,14 @@ class _FakeQuantize(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, y, scale = ctx.saved_tensors
         inside = (x >= (QMIN - 0.5) * scale) & (x <= (QMAX + 0.5) * scale)
         for_x = gradient * inside if ctx.needs_input_grad[0] else None
-        # Inside, y - x is the residue that scales with the step; outside, y is the constant level times the scale.
-        for_scale = (gradient * torch.where(inside, y - x, y)).sum() / scale if ctx.needs_input_grad[1] else None
-        return for_x, for_scale
+        if not ctx.needs_input_grad[1]:
+            return for_x, None
+        # Inside, y - x is the residue that scales with the step; outside, y is a level times the scale.
+        return for_x, (gradient * torch.where(inside, y - x, y)).sum() / scale
 
 
 def fake_quantize(x: Tensor, scale: Tensor) -> Tensor:
@@ -48,8 +49,8 @@ def fake_quantize(x: Tensor, scale: Tensor) -> Tensor:
 class ActivationQuantizer(nn.Module):
     """Per-tensor symmetric int8 with a learnable step size.
 
-    The parameter is the logarithm of the scale (Jain et al. 2020, https://arxiv.org/abs/1903.08066), so that one
-    learning rate fits tensors of every magnitude and the scale stays positive.
+    The parameter is the logarithm of the scale (Jain et al. 2020, https://arxiv.org/abs/1903.08066), so that
+    one learning rate fits tensors of every magnitude and the scale stays positive.
     """
 
     def __init__(self, amax: float) -> None:

@@ -1,13 +1,16 @@
-"""From observed activations to a clipping value: one histogram per tensor, four pure ways to read an amax off it."""
+"""From observed activations to a clipping value: one histogram per tensor, four pure ways to read it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from octavo.errors import ModelError
 from octavo.quantize.fake_quantize import QMAX
 from octavo.types import Observer
 
@@ -15,36 +18,47 @@ BINS = 4096
 PERCENTILE = 99.99
 _CANDIDATES = 100  # clipping values tried by the searching observers, evenly spaced up to the maximum
 _LEVELS = QMAX + 1  # levels for magnitudes: symmetric int8 has 0 to 127 on each side
+_EXACT_COUNT = 2**24  # torch counts in float32, which holds whole numbers exactly up to here
 
 
 @dataclass
 class Histogram:
-    """Counts of |x| in equal bins from 0 to `limit`, which doubles when a larger value comes.
+    """Counts of |x| in equal bins from 0 to below `limit`, which doubles when a larger value comes.
 
-    Doubling merges neighbouring bins, so that the counts do not depend on the order of the batches.
+    The limit is a power of two and doubling merges neighbouring bins, so that the counts depend neither on
+    the order of the batches nor on how the data was cut into them.
     """
 
     limit: float = 0.0
     amax: float = 0.0
-    counts: np.ndarray[tuple[int], np.dtype[np.float64]] = field(default_factory=lambda: np.zeros(BINS))
+    counts: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
 
     def add(self, x: Tensor) -> None:
-        """Count the values of a tensor of any shape."""
+        """Count the values of a tensor of any shape.
+
+        Raises:
+            ModelError: NaN or infinity among the values.
+        """
         magnitudes = x.detach().abs().flatten().float()
         largest = float(magnitudes.max()) if magnitudes.numel() else 0.0
+        if not math.isfinite(largest):
+            raise ModelError("The model's activations hold NaN or infinity, so it cannot be calibrated.")
         self.amax = max(self.amax, largest)
         if self.limit == 0.0 and largest > 0.0:
-            self.limit = 2.0 ** float(np.ceil(np.log2(largest)))  # a power of two: equal however the data is cut
-        while largest > self.limit:
+            self.limit = math.ldexp(1.0, math.frexp(largest)[1])  # the next power of two above it
+        while largest >= self.limit > 0.0:
             self.counts = np.concatenate([self.counts.reshape(-1, 2).sum(1), np.zeros(BINS // 2)])
             self.limit *= 2
-        if self.limit > 0.0:
-            self.counts += torch.histc(magnitudes, BINS, 0.0, self.limit).double().numpy()
+        if self.limit == 0.0:
+            self.counts[0] += magnitudes.numel()
+        else:
+            for part in torch.split(magnitudes, _EXACT_COUNT):
+                self.counts += torch.histc(part, BINS, 0.0, self.limit).double().numpy()
 
     @property
-    def centers(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def centers(self) -> npt.NDArray[np.float64]:
         """The middle of each bin, (BINS,)."""
-        return (np.arange(BINS) + 0.5) * (self.limit / BINS)
+        return (np.arange(BINS, dtype=np.float64) + 0.5) * (self.limit / BINS)
 
 
 def amax_from_histogram(histogram: Histogram, observer: Observer) -> float:
@@ -85,8 +99,8 @@ def _squared_error(histogram: Histogram, amax: float) -> float:
 def _divergence(histogram: Histogram, amax: float) -> float:
     """KL divergence from the observed distribution to its quantized form (TensorRT's entropy calibration).
 
-    Migacz, "8-bit inference with TensorRT", GTC 2017. Clipped mass is added to the last bin of the reference only, so
-    clipping much costs much.
+    Migacz, "8-bit inference with TensorRT", GTC 2017. Clipped mass is added to the last bin of the reference
+    only, so clipping much costs much.
     """
     kept = min(max(int(np.ceil(amax * BINS / histogram.limit)), _LEVELS), BINS)
     counts = histogram.counts[:kept]

@@ -1,12 +1,13 @@
 """Where the encoder is quantized: the input and the weight of every linear layer inside it, and nothing else.
 
-So the quantized tensors are each LayerNorm output that feeds a linear layer, the attention context and the GELU
-output. Residuals take the float value; embeddings, softmax, attention products and the head stay float. This is the
-placement for which TensorRT keeps its fused attention and OpenVINO its INT8 kernels.
+So the quantized tensors are each LayerNorm output that feeds a linear layer, the attention context and the
+GELU output. Residuals take the float value; embeddings, softmax, attention products and the head stay float.
+This is the placement for which TensorRT keeps its fused attention and OpenVINO its INT8 kernels.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -82,4 +83,4 @@ def set_amax(model: nn.Module, amax: Mapping[str, float]) -> None:
     with torch.no_grad():
         for name, module in linears(model).items():
             assert isinstance(module, QuantizedLinear), f"{name} is not quantized"
-            module.input_quantizer.log_scale.fill_(float(torch.tensor(scale_from_amax(amax[name])).log()))
+            module.input_quantizer.log_scale.fill_(math.log(scale_from_amax(amax[name])))

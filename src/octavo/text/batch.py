@@ -24,7 +24,13 @@ class TokenBatch:
 
     @classmethod
     def from_sequences(cls, sequences: Sequence[Sequence[int]]) -> TokenBatch:
-        """Pack token-id sequences, keeping their order."""
+        """Pack token-id sequences, keeping their order.
+
+        Raises:
+            ValueError: a sequence is empty; the layout would answer it with its neighbour's first token.
+        """
+        if not all(map(len, sequences)):
+            raise ValueError("every sequence must have at least one token")
         offsets = np.zeros(len(sequences) + 1, np.int64)
         np.cumsum([len(s) for s in sequences], out=offsets[1:])
         ids = np.fromiter((i for s in sequences for i in s), np.int64, count=int(offsets[-1]))
@@ -55,7 +61,7 @@ class TokenBatch:
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         # Where each chosen token lies in self.ids: its sequence's start plus its place in the sequence.
-        places = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths) + np.repeat(self.offsets[rows], lengths)
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
         return TokenBatch(self.ids[places], offsets)
 
     def split(self, rows: int) -> Iterator[TokenBatch]:

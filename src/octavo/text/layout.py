@@ -1,7 +1,8 @@
 """The packed layout: where each token of a `TokenBatch` lies when attention spreads the sequences out.
 
-Linear layers run on packed tokens `(tokens, hidden)`. Attention alone sees `(batch, length, hidden)`: `slots`
-spreads the tokens out, `rows` takes them back. Every engine builds its inputs here, so they agree by construction.
+Linear layers run on packed tokens `(tokens, hidden)`. Attention alone sees `(batch, length, hidden)`:
+`slots` spreads the tokens out, `rows` takes them back. Every engine builds its inputs here, so they agree by
+construction.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from octavo.text.batch import TokenBatch
 from octavo.types import FloatArray, IntArray
 
-# Finite, so that a sequence made of padding alone gives a uniform softmax instead of NaN, and small enough for fp16.
+# Finite, so that a sequence made of padding alone gives a uniform softmax instead of NaN, and within fp16.
 MASKED = -10_000.0
 
 INPUT_NAMES = ("input_ids", "position_ids", "slots", "mask", "rows", "first")
@@ -50,8 +51,8 @@ def layout_from_batch(
 ) -> PackedLayout:
     """Lay out a batch, padded at its end to `shape` = (tokens, batch, length) where one is given.
 
-    Padding tokens and padding sequences come after the real ones and no real token attends to them; the caller
-    drops the padding sequences' outputs.
+    Padding tokens and padding sequences come after the real ones and no real token attends to them; the
+    caller drops the padding sequences' outputs.
 
     Raises:
         ValueError: `shape` is smaller than the batch.

@@ -15,7 +15,7 @@ from octavo.certify.certificate import (
     Timing,
     certificate_from,
 )
-from octavo.certify.hardware import Hardware
+from octavo.engines.hardware import Hardware
 from octavo.certify.latency import LatencySummary, measure
 
 LABELS = ("weather", "music", "navigation", "shopping", "订票")

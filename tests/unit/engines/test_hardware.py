@@ -4,7 +4,7 @@ import re
 import msgspec
 import pytest
 
-from octavo.certify.hardware import Hardware, cpu_from_cpuinfo, hardware_key, this_hardware
+from octavo.engines.hardware import Hardware, cpu_from_cpuinfo, hardware_key, this_hardware
 
 X86 = """processor\t: 0
 vendor_id\t: GenuineIntel

@@ -1,0 +1,202 @@
+"""`compress()`: from a teacher and rows to certified releases in a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from octavo.certify.certificate import Certificate, Hashes, Identity, Timing, certificate_from
+from octavo.certify.latency import LatencySummary, measure
+from octavo.engines.hardware import this_hardware
+from octavo.engines.open import Backend
+from octavo.errors import Interrupted
+from octavo.ladder.baselines import torch_fp32
+from octavo.ladder.builds import CANONICAL, Build, build, traffic_shapes
+from octavo.ladder.evidence import evidence_from_engine
+from octavo.ladder.material import Material, gather
+from octavo.ladder.publishing import Certified, Published, publish
+from octavo.ladder.rungs import Candidate, Kind, calibrated, closest, control, reference, trained
+from octavo.progress import Progress, Silent
+from octavo.recipe import Recipe
+from octavo.tasks.classify import METRIC
+from octavo.types import Verdict
+
+# The fewest rounds are three whatever the budget; this many are the most.
+_TIMING_ROUNDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """What a compression made.
+
+    Attributes:
+        certificates: one per rung, in the order of the ladder.
+        chosen: the rung that `current` points to now; None where no INT8 rung passed and `current` was left alone.
+        releases: rung → release folder; the FP32 reference, the best calibrated and the trained rung.
+        warnings: what a user should know about the data.
+    """
+
+    certificates: list[Certificate]
+    chosen: str | None
+    releases: dict[str, Path]
+    warnings: list[str]
+
+    @property
+    def release(self) -> Path | None:
+        """Folder of the chosen release."""
+        return self.releases[self.chosen] if self.chosen else None
+
+    @property
+    def report(self) -> Path:
+        """The report, as the last release holds it."""
+        return list(self.releases.values())[-1] / "report.html"
+
+
+def compress(
+    recipe: Recipe, *, progress: Progress | None = None, backend: Backend = Backend.OPENVINO, reproduce: str = ""
+) -> Compression:
+    """Climb the ladder and publish what was certified.
+
+    The candidate is chosen on the development rows; the test rows only say whether it passes. An interrupted run
+    leaves no release and resumes its training when it is called again.
+
+    Args:
+        recipe: what to make, out of what.
+        progress: where to report; silent by default.
+        backend: the engine that will serve, and so the one that is certified.
+        reproduce: the command that was typed, for the report.
+
+    Raises:
+        OctavoError: one of its kinds, with what to do.
+    """
+    progress = progress or Silent()
+    work = recipe.store / ".work" / recipe.model_name
+    try:
+        material = gather(recipe, progress)
+        for warning in material.warnings:
+            progress.say(f"note: {warning}")
+        return _climb(material, work, progress, backend, reproduce)
+    except KeyboardInterrupt:
+        raise Interrupted("Stopped. No release was written; run the same command again to go on.") from None
+
+
+def _climb(material: Material, work: Path, progress: Progress, backend: Backend, reproduce: str) -> Compression:
+    recipe = material.recipe
+    candidates = [reference(material), *calibrated(material, progress)]
+    best_ptq = closest([one for one in candidates if one.kind is Kind.PTQ])
+    progress.say(f"observer chosen on dev: {best_ptq.details['observer']}")
+    if recipe.distill.epochs:
+        candidates.append(trained(material, best_ptq, work, progress))
+        if recipe.distill.control:
+            candidates.append(control(material, work, progress))
+    shapes = traffic_shapes(material)
+    builds = []
+    with progress.step("export and build engines", len(candidates)) as bar:
+        for candidate in candidates:
+            bar.advance(0, candidate.rung)
+            builds.append(build(material, candidate, backend, shapes))
+            bar.advance()
+    rungs = _certify(material, builds, best_ptq.rung, progress)
+    ranking = _int8_by_dev(candidates, best_ptq)
+    chosen = next((rung for rung in ranking if _passed(rungs, rung)), None)
+    published = _publish(material, rungs, ranking, chosen, backend, shapes, reproduce)
+    for one in builds:
+        one.engine.close()
+    return Compression(published.certificates, chosen, dict(published.folders), material.warnings)
+
+
+def _int8_by_dev(candidates: Sequence[Candidate], best_ptq: Candidate) -> list[str]:
+    """Return the INT8 rungs that may go live, the closest to the teacher on dev first.
+
+    Both cost the same to run, so dev decides; the other observers were left behind on dev already.
+    """
+    contenders = [one for one in candidates if one is best_ptq or one.kind is Kind.QAT]
+    return [one.rung for one in sorted(contenders, key=lambda one: one.dev.divergence)]
+
+
+def _passed(rungs: Sequence[Certified], rung: str) -> bool:
+    return any(one.rung == rung and one.certificate.verdict is Verdict.PASS for one in rungs)
+
+
+def _certify(material: Material, builds: Sequence[Build], best_ptq: str, progress: Progress) -> list[Certified]:
+    recipe = material.recipe
+    texts = material.test.rows.texts
+    runners: dict[str, Any] = {"torch_fp32": torch_fp32(material.folder.path, material.tokenizer.max_length)}
+    runners |= {one.candidate.rung: one.answer for one in builds}
+    timings = measure(
+        runners,
+        texts,
+        rounds=_TIMING_ROUNDS,
+        budget_s=recipe.certify.timing_s,
+        seed=recipe.seed,
+        progress=progress,
+    )
+    hardware, created = this_hardware(), datetime.now(UTC).isoformat(timespec="seconds")
+    certified = []
+    for one in builds:
+        evidence = evidence_from_engine(material.task, material.test, one.engine, one.candidate.rung, progress)
+        identity = Identity(
+            model=recipe.model_name,
+            version="",
+            task=recipe.task,
+            rung=one.candidate.rung,
+            metric=METRIC,
+            engine_id=one.engine.engine_id,
+            model_bytes=len(one.graphs[one.loaded]),
+            sha256=Hashes(one.sha256(CANONICAL), material.test.rows.sha256, one.sha256(one.loaded)),
+            seeds={"recipe": recipe.seed},
+            hardware=hardware,
+            created=created,
+            selection=_selection(material, one, best_ptq),
+        )
+        timing = Timing(timings[one.candidate.rung], _baselines(timings))
+        certified.append(
+            Certified(one, certificate_from(evidence, identity, timing, recipe.certify.margin, seed=recipe.seed))
+        )
+    return certified
+
+
+def _baselines(timings: dict[str, LatencySummary]) -> dict[str, LatencySummary]:
+    """The FP32 rung is the teacher's own weights in the serving engine: the strongest FP32 baseline there is."""
+    return {"torch_fp32": timings["torch_fp32"], "openvino_fp32": timings["fp32"]}
+
+
+def _selection(material: Material, one: Build, best_ptq: str) -> dict[str, Any]:
+    candidate = one.candidate
+    return {
+        "kind": candidate.kind,
+        "dev_rows": len(material.dev.rows),
+        "dev": asdict(candidate.dev),
+        "best_observer_on_dev": candidate.rung == best_ptq,
+        "margin_reason": material.recipe.certify.reason,
+        **candidate.details,
+    }
+
+
+def _publish(
+    material: Material,
+    rungs: Sequence[Certified],
+    ranking: Sequence[str],
+    chosen: str | None,
+    backend: Backend,
+    shapes: Sequence[Any],
+    reproduce: str,
+) -> Published:
+    notes = list(material.warnings)
+    if material.recipe.certify.reason:
+        notes.append(material.recipe.certify.reason)
+    # The ladder's order, so that version numbers tell the same story every time.
+    releases = [one.rung for one in rungs if one.rung in ("fp32", *ranking)]
+    return publish(
+        material,
+        rungs,
+        releases,
+        chosen,
+        backend=backend,
+        shapes=shapes,
+        reproduce=reproduce or "octavo compress recipe.toml",
+        notes=notes,
+    )

@@ -1,0 +1,224 @@
+"""What several folders of tests share: tiny random models, their folders, random batches.
+
+Everything is a fixture that returns a builder; torch and transformers are imported only where one is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+
+from octavo.encoder.config import EncoderConfig, Family
+from octavo.text.batch import TokenBatch
+
+hypothesis.settings.register_profile("octavo", deadline=None)  # no test asserts a wall-clock time
+hypothesis.settings.load_profile("octavo")
+
+VOCABULARY = 64
+_SPECIAL = 5  # ids below stand for padding, unknown, start, end, mask
+_TEXTS = ("book a table for two", "what is the weather", "cancel the order", "play some music", "turn it off")
+
+
+@pytest.fixture(scope="session")
+def make_batch() -> Callable[..., TokenBatch]:
+    """Return a batch of random ordinary tokens with the given lengths."""
+
+    def make(lengths: Iterable[int], seed: int = 0) -> TokenBatch:
+        rng = np.random.default_rng(seed)
+        return TokenBatch.from_sequences([rng.integers(_SPECIAL, VOCABULARY, n).tolist() for n in lengths])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def inputs_of() -> Callable[..., tuple[Any, ...]]:
+    """Return a model's arguments for a batch."""
+    from octavo.engines.torch import tensors_from_layout
+    from octavo.text.layout import layout_from_batch
+
+    def inputs(batch: TokenBatch, position_offset: int = 0, shape: Any = None) -> tuple[Any, ...]:
+        return tensors_from_layout(layout_from_batch(batch, position_offset, shape))
+
+    return inputs
+
+
+@pytest.fixture(scope="session")
+def make_classifier() -> Callable[..., Any]:
+    """Return a random `SequenceClassifier`, in evaluation mode, with every parameter away from 0 and 1."""
+    import torch
+
+    from octavo.encoder.model import SequenceClassifier
+
+    def make(family: str = "bert", *, seed: int = 0, outputs: int = 5, dropout: float = 0.1, **sizes: Any) -> Any:
+        shape = {"hidden_size": 32, "layers": 2, "heads": 4, "intermediate_size": 48, "activation": "gelu"} | sizes
+        roberta = family in ("roberta", "xlm-roberta")
+        config = EncoderConfig(
+            family=Family(family),
+            vocabulary_size=VOCABULARY,
+            max_positions=514 if roberta else 512,
+            type_vocabulary_size={"bert": 2, "distilbert": 0}.get(family, 1),
+            layer_norm_eps=1e-12,
+            dropout=dropout,
+            position_offset=2 if roberta else 0,
+            **shape,
+        )
+        model = SequenceClassifier(config, outputs)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.normal_(std=0.2, generator=generator)
+                if name.endswith("norm.weight"):
+                    parameter += 1
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_quantized(make_classifier: Any, make_batch: Any, inputs_of: Any) -> Callable[..., Any]:
+    """Return a `make_classifier` model, calibrated on random batches and fake-quantized."""
+    from octavo.quantize.placement import amax_by_layer, calibrate, quantize
+    from octavo.types import Observer
+
+    def make(family: str = "bert", **options: Any) -> Any:
+        model = make_classifier(family, **options)
+        offset = model.config.position_offset
+        seen = [inputs_of(make_batch([3, 9, 17, 6, 30, 12], seed), offset) for seed in range(4)]
+        quantize(model, amax_by_layer(calibrate(model, seen), Observer.MAX))
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def reaction_to_flips() -> Callable[..., float]:
+    """Return how far a quantized model's logits move when roundings flip: the tolerance for another engine.
+
+    Engines sum floats in other orders, so that a value within a float error of the middle between two levels may
+    round to the other one. Here one in a hundred values of every quantized tensor moves by one level, which is
+    more than float errors ever flip; the answer is the largest change that this makes in some trials.
+    """
+    import torch
+
+    from octavo.quantize.placement import linears
+
+    def reaction(model: Any, inputs: Sequence[Any], share: float = 0.01, trials: int = 8) -> float:
+        generator = torch.Generator().manual_seed(0)
+
+        def flip(module: Any, args: Any) -> Any:
+            x = args[0]
+            chosen = torch.rand(x.shape, generator=generator) < share
+            signs = torch.randint(0, 2, x.shape, generator=generator) * 2 - 1
+            return (x + module.input_quantizer.scale * chosen * signs, *args[1:])
+
+        with torch.no_grad():
+            plain = model(*inputs)
+            handles = [linear.register_forward_pre_hook(flip) for linear in linears(model).values()]
+            try:
+                return max(float((model(*inputs) - plain).abs().max()) for _ in range(trials))
+            finally:
+                for handle in handles:
+                    handle.remove()
+
+    return reaction
+
+
+def _save_tokenizer(family: str, folder: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+    if family in ("bert", "distilbert"):
+        special, start, end = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], "[CLS]", "[SEP]"
+        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        trainer: Any = trainers.WordPieceTrainer(
+            vocab_size=VOCABULARY, special_tokens=special, show_progress=False
+        )
+    else:
+        special, start, end = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"], "<s>", "</s>"
+        tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+        trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.train_from_iterator(_TEXTS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}", special_tokens=[(name, special.index(name)) for name in (start, end)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+@pytest.fixture(scope="session")
+def make_hf_model() -> Callable[..., Any]:
+    """Return a random `transformers` classifier, in evaluation mode, with every parameter away from 0 and 1."""
+    import torch
+    import transformers
+
+    def make(
+        family: str,
+        *,
+        seed: int = 0,
+        labels: int = 5,
+        hidden: int = 32,
+        layers: int = 2,
+        heads: int = 4,
+        inner: int = 48,
+        activation: str = "gelu",
+    ) -> Any:
+        common = {
+            "vocab_size": VOCABULARY,
+            "id2label": {i: f"label {i}" for i in range(labels)},
+            "label2id": {f"label {i}": i for i in range(labels)},
+        }
+        if family == "distilbert":
+            config = transformers.DistilBertConfig(
+                dim=hidden, n_layers=layers, n_heads=heads, hidden_dim=inner, activation=activation, **common
+            )
+            model = transformers.DistilBertForSequenceClassification(config)
+        else:
+            sizes = {
+                "hidden_size": hidden,
+                "num_hidden_layers": layers,
+                "num_attention_heads": heads,
+                "intermediate_size": inner,
+                "hidden_act": activation,
+            }
+            name = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta"}[family]
+            roberta = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+            config = getattr(transformers, f"{name}Config")(
+                **sizes, **common, **({} if family == "bert" else roberta)
+            )
+            model = getattr(transformers, f"{name}ForSequenceClassification")(config)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += torch.randn(parameter.shape, generator=generator) * 0.1
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_folder(make_hf_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a folder written by `transformers`: config.json, model.safetensors, tokenizer.json."""
+
+    def make(family: str = "bert", **options: Any) -> Path:
+        folder = tmp_path_factory.mktemp(f"hf-{family}")
+        make_hf_model(family, **options).save_pretrained(folder)
+        _save_tokenizer(family, folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def sample_encoder_folder() -> Path:
+    """Return the folder of the real all-MiniLM-L6-v2 encoder."""
+    from octavo.data.sample import sample_encoder
+    from octavo.errors import MissingExtraError
+
+    try:
+        return sample_encoder()
+    except MissingExtraError as error:
+        pytest.skip(str(error))
