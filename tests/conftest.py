@@ -25,6 +25,15 @@ _TEXTS = ("book a table for two", "what is the weather", "cancel the order", "pl
 
 
 @pytest.fixture(scope="session")
+def torch_on_one_thread() -> Any:
+    """Torch on one thread: models as small as these lose by more, and other processes use the cores."""
+    import torch
+
+    torch.set_num_threads(1)
+    return torch
+
+
+@pytest.fixture(scope="session")
 def make_batch() -> Callable[..., TokenBatch]:
     """Return a batch of random ordinary tokens with the given lengths."""
 
@@ -38,7 +47,7 @@ def make_batch() -> Callable[..., TokenBatch]:
 @pytest.fixture(scope="session")
 def inputs_of() -> Callable[..., tuple[Any, ...]]:
     """Return a model's arguments for a batch."""
-    from octavo.engines.torch import tensors_from_layout
+    from octavo.encoder.running import tensors_from_layout
     from octavo.text.layout import layout_from_batch
 
     def inputs(batch: TokenBatch, position_offset: int = 0, shape: Any = None) -> tuple[Any, ...]:
@@ -48,11 +57,11 @@ def inputs_of() -> Callable[..., tuple[Any, ...]]:
 
 
 @pytest.fixture(scope="session")
-def make_classifier() -> Callable[..., Any]:
+def make_classifier(torch_on_one_thread: Any) -> Callable[..., Any]:
     """Return a random `SequenceClassifier`, in evaluation mode, with every parameter away from 0 and 1."""
-    import torch
-
     from octavo.encoder.model import SequenceClassifier
+
+    torch = torch_on_one_thread
 
     def make(family: str = "bert", *, seed: int = 0, outputs: int = 5, dropout: float = 0.1, **sizes: Any) -> Any:
         shape = {"hidden_size": 32, "layers": 2, "heads": 4, "intermediate_size": 48, "activation": "gelu"} | sizes
@@ -96,16 +105,16 @@ def make_quantized(make_classifier: Any, make_batch: Any, inputs_of: Any) -> Cal
 
 
 @pytest.fixture(scope="session")
-def reaction_to_flips() -> Callable[..., float]:
+def reaction_to_flips(torch_on_one_thread: Any) -> Callable[..., float]:
     """Return how far a quantized model's logits move when roundings flip: the tolerance for another engine.
 
     Engines sum floats in other orders, so that a value within a float error of the middle between two levels may
     round to the other one. Here one in a hundred values of every quantized tensor moves by one level, which is
     more than float errors ever flip; the answer is the largest change that this makes in some trials.
     """
-    import torch
-
     from octavo.quantize.placement import linears
+
+    torch = torch_on_one_thread
 
     def reaction(model: Any, inputs: Sequence[Any], share: float = 0.01, trials: int = 8) -> float:
         generator = torch.Generator().manual_seed(0)
@@ -134,9 +143,7 @@ def _save_tokenizer(family: str, folder: Path) -> None:
     if family in ("bert", "distilbert"):
         special, start, end = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], "[CLS]", "[SEP]"
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-        trainer: Any = trainers.WordPieceTrainer(
-            vocab_size=VOCABULARY, special_tokens=special, show_progress=False
-        )
+        trainer: Any = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
     else:
         special, start, end = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"], "<s>", "</s>"
         tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
@@ -150,10 +157,11 @@ def _save_tokenizer(family: str, folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def make_hf_model() -> Callable[..., Any]:
+def make_hf_model(torch_on_one_thread: Any) -> Callable[..., Any]:
     """Return a random `transformers` classifier, in evaluation mode, with every parameter away from 0 and 1."""
-    import torch
     import transformers
+
+    torch = torch_on_one_thread
 
     def make(
         family: str,
@@ -186,9 +194,7 @@ def make_hf_model() -> Callable[..., Any]:
             }
             name = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta"}[family]
             roberta = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
-            config = getattr(transformers, f"{name}Config")(
-                **sizes, **common, **({} if family == "bert" else roberta)
-            )
+            config = getattr(transformers, f"{name}Config")(**sizes, **common, **({} if family == "bert" else roberta))
             model = getattr(transformers, f"{name}ForSequenceClassification")(config)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():

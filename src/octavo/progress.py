@@ -28,7 +28,7 @@ class Silent:
     """Reports nothing: the default of the library functions."""
 
     @contextmanager
-    def step(self, label: str, total: int | None = None) -> Iterator[Step]:  # noqa: ARG002
+    def step(self, label: str, total: int | None = None) -> Iterator[Step]:
         """Open a piece of work that nobody watches."""
         yield self
 

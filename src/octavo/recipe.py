@@ -77,13 +77,11 @@ class Certification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     Attributes:
         margin: the loss that still counts as none, as a fraction (0.005 is half a point).
         reason: why the margin is not the usual half point, for the report.
-        resamples: bootstrap resamples.
         timing_s: bound on the time that the latency measurement takes, in seconds.
     """
 
     margin: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.005
     reason: str = ""
-    resamples: Annotated[int, msgspec.Meta(ge=1000)] = 10_000
     timing_s: _AboveZero = 40.0
 
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
 from octavo.distill.objectives import cross_entropy
 from octavo.distill.trainer import Plan, Trained, train
 from octavo.encoder.folder import ModelFolder, classifier_from_encoder, save_classifier
-from octavo.engines.torch import TorchEngine
+from octavo.encoder.running import run_all
 from octavo.errors import InputError
 from octavo.progress import Progress
 from octavo.tasks.classify import Classify
-from octavo.text.batch import TokenBatch
 from octavo.text.tokenizer import Tokenizer
-from octavo.types import FloatArray, Rows
-
-# Rows per call when a whole split is run: large enough to fill the cores, small enough for long texts.
-EVALUATION_ROWS = 64
+from octavo.types import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +53,7 @@ def finetune(
     dev = tokenizer.encode(dev_rows.texts)
 
     def accuracy(candidate: nn.Module) -> float:
-        return float(task.score(run_all(TorchEngine(candidate, offset, "fp32").run, dev), truth).mean())
+        return float(task.score(run_all(candidate, dev, offset), truth).mean())
 
     training = train(
         model,
@@ -75,15 +69,3 @@ def finetune(
     )
     save_classifier(model, task.labels, encoder, out)
     return FineTuning(out, training)
-
-
-def run_all(
-    run: Callable[[TokenBatch], FloatArray], batch: TokenBatch, rows: int = EVALUATION_ROWS
-) -> FloatArray:
-    """Run every row, longest first so that the rows of a call are of like length; return them as given."""
-    order = np.argsort(-batch.lengths, kind="stable")
-    parts = [run(part) for part in batch.select(order).split(rows)]
-    output = np.concatenate(parts) if parts else run(batch)
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return output[back]

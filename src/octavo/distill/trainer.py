@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from octavo.distill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from octavo.distill.objectives import Objective
-from octavo.engines.torch import tensors_from_layout
+from octavo.encoder.running import tensors_from_layout
 from octavo.progress import Progress
 from octavo.text.batch import TokenBatch
 from octavo.text.layout import layout_from_batch
@@ -145,9 +145,7 @@ def _optimizer(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
         {"params": vectors, "weight_decay": 0.0, "peak": plan.learning_rate},
         {"params": scales, "weight_decay": 0.0, "peak": plan.scale_learning_rate},
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=plan.learning_rate, fused=True
-    )
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=plan.learning_rate, fused=True)
 
 
 def _set_rates(optimizer: torch.optim.Optimizer, plan: Plan, step: int, total: int) -> None:

@@ -72,9 +72,7 @@ def config_from_hf(config: Json, source: str) -> EncoderConfig:
         key = _DISTILBERT_NAMES.get(name, name) if distil else name
         value = config.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ModelError(
-                f"{source}: '{key}' is {value!r}; it must be a whole number of at least {least}."
-            )
+            raise ModelError(f"{source}: '{key}' is {value!r}; it must be a whole number of at least {least}.")
         return value
 
     def fraction(name: str, default: float) -> float:
@@ -92,9 +90,7 @@ def config_from_hf(config: Json, source: str) -> EncoderConfig:
         raise ModelError(f"{source}: hidden_size {hidden} is not a multiple of num_attention_heads {heads}.")
     activation = text("hidden_act", "gelu")
     if activation not in ACTIVATIONS:
-        raise ModelError(
-            f"{source}: activation '{activation}' is not known. Known: {', '.join(ACTIVATIONS)}."
-        )
+        raise ModelError(f"{source}: activation '{activation}' is not known. Known: {', '.join(ACTIVATIONS)}.")
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise ModelError(f"{source}: only absolute position embeddings are supported.")
     if config.get("is_decoder"):
@@ -116,17 +112,13 @@ def config_from_hf(config: Json, source: str) -> EncoderConfig:
         position_offset=number("pad_token_id", 1, least=0) + 1 if roberta else 0,
     )
     if parsed.max_length < 1:
-        raise ModelError(
-            f"{source}: max_position_embeddings {parsed.max_positions} leaves no position for a token."
-        )
+        raise ModelError(f"{source}: max_position_embeddings {parsed.max_positions} leaves no position for a token.")
     return parsed
 
 
 def _family(config: Json, source: str) -> Family:
     if config.get("auto_map"):
-        raise ModelError(
-            f"{source}: the model asks to run its own code ('auto_map'). Octavo runs no remote code."
-        )
+        raise ModelError(f"{source}: the model asks to run its own code ('auto_map'). Octavo runs no remote code.")
     name = config.get("model_type")
     if name not in list(Family):  # a list compares; a set would hash, and JSON values need not be hashable
         known = ", ".join(Family)

@@ -36,7 +36,9 @@ class ModelFolder:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels in the order of the head's outputs."""
+        """Labels in the order of the head's outputs; `transformers` leaves its two default names unsaid."""
+        if "id2label" not in self.hf_config:
+            return "LABEL_0", "LABEL_1"
         return Classify.from_config(self.hf_config).labels
 
 
@@ -47,13 +49,9 @@ def read_folder(path: Path) -> ModelFolder:
         ModelError: not a folder, a file missing or broken, another family, pickled weights, an adapter.
     """
     if not path.is_dir():
-        raise ModelError(
-            f"{path} is not a folder. A model is a folder with config.json and model.safetensors."
-        )
+        raise ModelError(f"{path} is not a folder. A model is a folder with config.json and model.safetensors.")
     if (path / "adapter_config.json").exists():
-        raise ModelError(
-            f"{path} holds a LoRA adapter. Merge it into its base model first (merge_and_unload)."
-        )
+        raise ModelError(f"{path} holds a LoRA adapter. Merge it into its base model first (merge_and_unload).")
     if not (path / "config.json").is_file():
         raise ModelError(f"{path} is not a model: it has no config.json.")
     hf_config = _read_json(path / "config.json")
@@ -73,6 +71,7 @@ def classifier_from_folder(folder: ModelFolder) -> SequenceClassifier:
         ModelError: tensors are missing, have the wrong shape, or there is no classification head.
     """
     names = names_for(folder.config)
+    _check_task(folder, names)
     if f"{names.head['head.output']}.weight" not in folder.tensors:
         raise ModelError(
             f"{folder.path} has no classification head ({names.head['head.output']}.weight). "
@@ -104,9 +103,7 @@ def classifier_from_encoder(folder: ModelFolder, outputs: int, seed: int) -> Seq
     return model.eval()
 
 
-def save_classifier(
-    model: SequenceClassifier, labels: tuple[str, ...], template: ModelFolder, path: Path
-) -> None:
+def save_classifier(model: SequenceClassifier, labels: tuple[str, ...], template: ModelFolder, path: Path) -> None:
     """Write a folder that `transformers` loads as a sequence classifier of the same family.
 
     Configuration and tokenizer come from `template`; the folder appears whole or not at all.
@@ -175,9 +172,17 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         k.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): v
         for k, v in tensors.items()
     }
-    return {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in renamed.items()
-    }
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in renamed.items()}
+
+
+def _check_task(folder: ModelFolder, names: NameMap) -> None:
+    """Refuse a model of another task by the class that its configuration names."""
+    for name in folder.hf_config.get("architectures") or []:
+        if "For" in name and name != names.architecture:
+            raise ModelError(
+                f"{folder.path} holds a {name}. Task 'classify' needs a {names.architecture}: "
+                "bring another folder, or fine-tune this encoder (octavo finetune --help)."
+            )
 
 
 def _find(folder: ModelFolder, names: NameMap, name: str) -> Tensor | None:
@@ -186,9 +191,7 @@ def _find(folder: ModelFolder, names: NameMap, name: str) -> Tensor | None:
     return found if found is not None else folder.tensors.get(name.removeprefix(names.prefix))
 
 
-def _state(
-    folder: ModelFolder, model: SequenceClassifier, names: NameMap, wanted: Names
-) -> dict[str, Tensor]:
+def _state(folder: ModelFolder, model: SequenceClassifier, names: NameMap, wanted: Names) -> dict[str, Tensor]:
     """Collect our tensors out of theirs, joining Q, K and V, and check every shape."""
     file = folder.path / "model.safetensors"
     state: dict[str, Tensor] = {}
@@ -203,9 +206,7 @@ def _state(
         for name in joined:
             part = _find(folder, names, f"{name}.{suffix}")
             if part is None:
-                raise ModelError(
-                    f"{file} has no tensor {name}.{suffix}, which a {folder.config.family} model needs."
-                )
+                raise ModelError(f"{file} has no tensor {name}.{suffix}, which a {folder.config.family} model needs.")
             if part.shape != shape:
                 raise ModelError(
                     f"{file}: {name}.{suffix} has shape {tuple(part.shape)}; config.json asks for {shape}."

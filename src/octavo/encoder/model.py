@@ -116,9 +116,7 @@ class PackedEncoder(nn.Module):
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
 
-    def forward(
-        self, input_ids: Tensor, position_ids: Tensor, slots: Tensor, mask: Tensor, rows: Tensor
-    ) -> Tensor:
+    def forward(self, input_ids: Tensor, position_ids: Tensor, slots: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
         """Return the last hidden state of every token, (tokens, hidden)."""
         x = self.embeddings(input_ids, position_ids)
         for layer in self.layers:

@@ -17,6 +17,7 @@ from octavo.engines.hardware import hardware_key, this_hardware
 
 Compiled = TypeVar("Compiled")
 _DIGEST_BYTES = 32
+_MOST_BLOBS = 24
 
 
 def cache_folder() -> Path:
@@ -27,20 +28,20 @@ def cache_folder() -> Path:
 
 
 def cached_blob(
-    release_key: str,
+    release_key: str | None,
     backend: str,
     compile_: Callable[[], Compiled],
     export: Callable[[Compiled], bytes],
     import_: Callable[[bytes], Compiled],
 ) -> Compiled:
-    """Return a compiled model out of the cache, or compile it and keep it there.
+    """Return a compiled model out of the cache, or compile it and keep it there. Without a key, just compile.
 
     A blob that is damaged or that the backend refuses is compiled anew. A cache that cannot be read or
     written, or has no place because the user has no home, is no error.
     """
-    key = hashlib.sha256(
-        "\0".join((release_key, backend, hardware_key(this_hardware()))).encode()
-    ).hexdigest()
+    if release_key is None:
+        return compile_()
+    key = hashlib.sha256("\0".join((release_key, backend, hardware_key(this_hardware()))).encode()).hexdigest()
     name = f"{key}.blob"
     with contextlib.suppress(OSError, RuntimeError):
         content = (cache_folder() / name).read_bytes()
@@ -51,7 +52,15 @@ def cached_blob(
     with contextlib.suppress(OSError, RuntimeError):
         blob = export(compiled)
         _write_atomically(cache_folder() / name, hashlib.sha256(blob).digest() + blob)
+        _drop_oldest(cache_folder())
     return compiled
+
+
+def _drop_oldest(folder: Path) -> None:
+    """Keep the newest engines: a blob is about as large as its model, and versions come and go."""
+    blobs = sorted(folder.glob("*.blob"), key=lambda file: file.stat().st_mtime)
+    for blob in blobs[:-_MOST_BLOBS]:
+        blob.unlink(missing_ok=True)
 
 
 def _write_atomically(file: Path, content: bytes) -> None:

@@ -15,11 +15,12 @@ class ModelGraph:
         graphs: ONNX bytes by role: `canonical`, and `u8` where there is a twin.
         position_offset: row of the position table that the first token takes.
         max_length: the longest sequence, in tokens.
-        key: sha256 of the release or of the canonical graph; names compiled engines in the cache.
+        key: sha256 of the release, which names compiled engines in the cache; None keeps none, for a graph that may
+            never be released.
     """
 
     precision: str
     graphs: Mapping[str, bytes]
     position_offset: int
     max_length: int
-    key: str
+    key: str | None

@@ -31,7 +31,7 @@ class OnnxRuntimeEngine:
         role = "u8" if "u8" in graph.graphs else "canonical"
         self._id = f"onnxruntime-{onnxruntime.__version__}/{graph.precision}{'-u8' if role == 'u8' else ''}"
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # its errors are raised as well
         if threads is not None:
             options.intra_op_num_threads = threads
         if not {"avx512_vnni", "avx_vnni"} & set(this_hardware().flags):

@@ -5,24 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
+from octavo.encoder.running import run
 from octavo.engines.guard import check_finite, closed_error
 from octavo.text.batch import TokenBatch
-from octavo.text.layout import INPUT_NAMES, PackedLayout, layout_from_batch
 from octavo.types import FloatArray
-
-try:
-    import torch
-    from torch import Tensor, nn
-except ImportError:
-    from octavo.errors import MissingExtraError
-
-    raise MissingExtraError("torch", "compress") from None
-
-
-def tensors_from_layout(layout: PackedLayout) -> tuple[Tensor, ...]:
-    """Return the layout's arrays as tensors, in the order of the models' arguments."""
-    return tuple(torch.from_numpy(getattr(layout, name)) for name in INPUT_NAMES)
 
 
 class TorchEngine:
@@ -47,9 +36,7 @@ class TorchEngine:
             raise closed_error(self._id)
         if not len(batch):
             return np.zeros((0, self._outputs), np.float32)
-        with torch.inference_mode():
-            output = model(*tensors_from_layout(layout_from_batch(batch, self._offset)))
-        return check_finite(output.float().numpy(), self._id)
+        return check_finite(run(model, batch, self._offset), self._id)
 
     def warm_up(self, batches: list[TokenBatch]) -> None:
         """Run the batches once."""

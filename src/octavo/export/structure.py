@@ -41,12 +41,7 @@ def structure_of(model: onnx.ModelProto) -> Structure:
         left, right = (producer.get(name) for name in node.input[:2])
         if node.input[1] in constants:
             floats.append(node.input[1])
-        elif (
-            _is_dequantize(left)
-            and _is_dequantize(right)
-            and right is not None
-            and right.input[0] in constants
-        ):
+        elif _is_dequantize(left) and _is_dequantize(right) and right is not None and right.input[0] in constants:
             found = _LAYER.search(right.input[0])
             int8[int(found.group(1)) if found else -1] += 1
     quantizing = [node for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]

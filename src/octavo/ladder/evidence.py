@@ -50,8 +50,8 @@ def evidence_from_engine(task: Classify, held_out: HeldOut, engine: Engine, labe
         for part in held_out.batch.select(range(alone_rows)).split(1):
             alone.append(engine.run(part))
             bar.advance(1)
-    truth = held_out.truth
-    return evidence_from_logits(task, held_out, np.concatenate(parts), answers_from_logits(task, np.concatenate(alone), truth[:alone_rows]))
+    answers_alone = answers_from_logits(task, np.concatenate(alone), held_out.truth[:alone_rows])
+    return evidence_from_logits(task, held_out, np.concatenate(parts), answers_alone)
 
 
 def evidence_from_logits(

@@ -8,11 +8,10 @@ import numpy as np
 
 from octavo.data.rows import read_rows, read_texts
 from octavo.data.splits import check_splits
-from octavo.distill.finetune import EVALUATION_ROWS
 from octavo.distill.objectives import UNLABELLED
 from octavo.encoder.folder import ModelFolder, classifier_from_folder, read_folder
 from octavo.encoder.model import SequenceClassifier
-from octavo.engines.torch import TorchEngine
+from octavo.encoder.running import run_all
 from octavo.errors import InputError
 from octavo.ladder.evidence import HeldOut
 from octavo.progress import Progress
@@ -78,17 +77,10 @@ def gather(recipe: Recipe, progress: Progress) -> Material:
     if train:
         truth[: len(train)] = task.truth(train.rows)
     tokens = tokenizer.encode(labelled + logs)
-    engine = TorchEngine(teacher, folder.config.position_offset, "fp32")
 
     def ask(batch: TokenBatch, name: str) -> FloatArray:
         with progress.step(f"teacher answers {name} rows", len(batch)) as bar:
-            order = np.argsort(-batch.lengths, kind="stable")
-            output = np.empty((len(batch), len(task.labels)), np.float32)
-            for start in range(0, len(order), EVALUATION_ROWS):
-                rows = order[start : start + EVALUATION_ROWS]
-                output[rows] = engine.run(batch.select(rows))
-                bar.advance(len(rows))
-        return output
+            return run_all(teacher, batch, folder.config.position_offset, bar.advance)
 
     def held_out(rows: Rows, name: str) -> HeldOut:
         batch = tokenizer.encode(rows.texts)

@@ -17,15 +17,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from octavo.distill.finetune import EVALUATION_ROWS, run_all
 from octavo.distill.objectives import distillation, divergence
 from octavo.distill.trainer import Plan, train
-from octavo.engines.torch import TorchEngine, tensors_from_layout
+from octavo.encoder.running import ROWS_PER_CALL, run_all, tensors_from_layout
 from octavo.ladder.material import Material
 from octavo.progress import Progress
 from octavo.quantize.placement import amax_by_layer, calibrate, quantize
 from octavo.text.layout import layout_from_batch
-from octavo.types import FloatArray, Observer
+from octavo.types import FloatArray
 
 
 class Kind(StrEnum):
@@ -77,7 +76,7 @@ def calibrated(material: Material, progress: Progress) -> list[Candidate]:
     settings = material.recipe.quantize
     generator = np.random.default_rng(material.recipe.seed)
     rows = generator.permutation(len(material.train))[: settings.calibration_rows]
-    batches = list(material.train.select(rows).split(EVALUATION_ROWS))
+    batches = list(material.train.select(rows).split(ROWS_PER_CALL))
     with progress.step("calibrate", len(batches)) as bar:
 
         def inputs() -> Any:
@@ -173,7 +172,7 @@ def _closeness(material: Material) -> Callable[[nn.Module], float]:
 
 
 def _dev_logits(material: Material, model: nn.Module) -> FloatArray:
-    return run_all(TorchEngine(model, material.position_offset, "any").run, material.dev.batch)
+    return run_all(model, material.dev.batch, material.position_offset)
 
 
 def _mean_divergence(logits: FloatArray, teacher: FloatArray) -> float:

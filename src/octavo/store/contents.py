@@ -1,4 +1,4 @@
-"""The JSON files of a release that serving reads: `config.json` (how to run it) and `golden.json` (what it must say)."""
+"""The JSON of a release that serving reads: `config.json` (how to run it) and `golden.json` (what it must say)."""
 
 from __future__ import annotations
 

@@ -100,9 +100,7 @@ class Tokenizer:
 
     def _nothing_left(self, row: int) -> list[int]:
         if self._unknown_id is None:
-            raise InputError(
-                f"Text {row} of this batch is empty, and the tokenizer has no token to stand for that."
-            )
+            raise InputError(f"Text {row} of this batch is empty, and the tokenizer has no token to stand for that.")
         return [self._unknown_id]
 
 

@@ -11,7 +11,7 @@ from octavo.text.tokenizer import Tokenizer
 from octavo.types import Row, Rows
 
 TEXTS = {"weather": "what is the weather", "music": "play some music", "order": "cancel the order"}
-PLAN = Plan(epochs=4, learning_rate=2e-3, batch_size=4, seed=0)
+PLAN = Plan(epochs=20, learning_rate=3e-3, batch_size=4, seed=0, patience=20)
 
 
 def rows(name, count=12):

@@ -6,9 +6,7 @@ from octavo.engines.guard import bucketed_layout, dummy_batch
 from octavo.text.batch import TokenBatch
 from octavo.text.buckets import shape_of, single_shapes
 
-lengths = st.lists(st.integers(1, 512), min_size=1, max_size=80) | st.lists(
-    st.integers(1, 24), min_size=1, max_size=80
-)
+lengths = st.lists(st.integers(1, 512), min_size=1, max_size=80) | st.lists(st.integers(1, 24), min_size=1, max_size=80)
 
 
 def batch_of(lengths: list[int]) -> TokenBatch:

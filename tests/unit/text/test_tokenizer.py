@@ -111,9 +111,7 @@ def test_a_folder_is_read(tmp_path):
     assert _rows(tokenizer.encode(["red"])) == [[CLS, 4, SEP]]
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b"{}", b'{"model": {}}', b"\xff", b"[" * 50_000]
-)
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"{}", b'{"model": {}}', b"\xff", b"[" * 50_000])
 def test_an_invalid_file_is_refused_by_name(content):
     with pytest.raises(ModelError, match=r"folder/tokenizer\.json"):
         Tokenizer.from_bytes(content, max_length=8, source="folder/tokenizer.json")

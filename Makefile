@@ -1,0 +1,62 @@
+# `make demo` and `make test` need Python 3.11 or newer and nothing else: they set themselves up in .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format bench docs clean
+
+help:  ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.demo  ## Fine-tune, compress, certify and query the sample (under 10 minutes on 2 cores)
+	$(BIN)/octavo demo
+
+test: $(VENV)/.dev  ## Run the tests (minutes)
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.dev  ## Run the tests that take long
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## Rewrite the source in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.bench  ## Measure what INT8 costs in accuracy on the sample, with peers (about 10 minutes)
+	$(BIN)/python bench/accuracy.py --name sample --work runs/sample --margin 1.0 --kd-epochs 3
+
+docs: $(VENV)/.dev  ## Run every command block of the documentation
+	$(BIN)/python -m pytest tests/docs
+
+clean:  ## Remove what the targets made
+	rm -rf $(VENV) demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Octavo needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# torch is named first so that nothing else decides which build is taken.
+$(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "Installing Octavo with torch and the sample packages into $(VENV): a minute or two ..."
+	@$(PIP) "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@echo "Installing the tools for tests ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.demo
+	@echo "Installing the peers ..."
+	@$(PIP) --editable '.[bench]'
+	@touch $@

@@ -1,0 +1,119 @@
+"""The program `octavo`: its verbs, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from octavo.cli import output
+from octavo.cli.certify import certify
+from octavo.cli.compress import compress
+from octavo.cli.demo import demo
+from octavo.cli.failures import BROKEN_PIPE, BUG, failure_from
+from octavo.cli.finetune import finetune
+from octavo.cli.predict import predict
+from octavo.cli.releases import releases
+from octavo.cli.report import report
+from octavo.cli.verify import verify
+from octavo.cli.version import print_version, version
+
+DEBUG = "OCTAVO_DEBUG"
+
+app = typer.Typer(
+    name="octavo",
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done · 1 the gate said no · 2 bad input · 130 interrupted",
+)
+for _panel, _verbs in {
+    "Make a release": (demo, finetune, compress),
+    "Use a release": (predict,),
+    "Check a release": (certify, report, releases, verify),
+    "About": (version,),
+}.items():
+    for _verb in _verbs:
+        app.command(rich_help_panel=_panel)(_verb)
+
+
+@app.callback()
+def octavo(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Fold a fine-tuned BERT search model into INT8, prove that nothing was lost, and use it.
+
+    See it work on a sample, offline, in a few minutes:
+
+      octavo demo
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; prints a message for whatever goes wrong, and no traceback."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # A terminal that cannot show a character gets a '?' instead of an error.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    debugging = bool(os.environ.get(DEBUG))
+    try:
+        with warnings.catch_warnings():
+            if not debugging:
+                warnings.simplefilter("ignore")  # of libraries, for their developers
+            code = _run(arguments)
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:
+        _discard_stdout()
+        return BROKEN_PIPE
+    except SystemExit:
+        raise
+    except BaseException as error:
+        if debugging:
+            traceback.print_exc()
+        return _failed(error, arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    try:
+        # Not `app()`: it would print usage errors in its own way, and end on Ctrl-C without a word.
+        with command.make_context("octavo", arguments or ["--help"], obj=tuple(arguments)) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    return 0
+
+
+def _failed(error: BaseException, arguments: list[str]) -> int:
+    failure = failure_from(error)
+    with contextlib.suppress(BrokenPipeError):
+        output.complain(failure.message, label="" if failure.interrupted else "error")
+        if failure.exit_code == BUG and not os.environ.get(DEBUG):
+            output.tell(f"Run it again with {DEBUG}=1 to see the traceback, and report it with that.")
+        if asks_for_json(arguments):
+            output.emit({"error": {"kind": failure.kind, "message": failure.message}})
+            sys.stdout.flush()
+    return failure.exit_code
+
+
+def asks_for_json(arguments: Sequence[str]) -> bool:
+    """Return whether `--json` was typed; also true where the rest of the line could not be parsed."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in options
+
+
+def _discard_stdout() -> None:
+    """Let the interpreter's last flush go nowhere: whoever read our output has left."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

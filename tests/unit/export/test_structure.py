@@ -1,0 +1,61 @@
+import copy
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+
+from octavo.export.onnx_graph import onnx_from_model
+from octavo.export.structure import structure_of
+from octavo.export.variants import u8_twin
+
+HEAD = ["head.dense.weight", "head.output.weight"]
+
+
+def test_int8_graph(int8):
+    structure = structure_of(int8.graph)
+    # QKV, attention output and the two of the feed-forward; the last layer has Q apart from K and V.
+    assert structure.int8_matmuls == {0: 4, 1: 5}
+    assert structure.float_matmuls == HEAD
+    assert structure.quantize_nodes == 9
+    assert structure.asymmetric == []
+
+
+def test_fp32_graph(fp32):
+    structure = structure_of(fp32.graph)
+    assert structure.int8_matmuls == {}
+    assert structure.quantize_nodes == 0
+    assert len(structure.float_matmuls) == 9 + 2
+    assert structure.float_matmuls[-2:] == HEAD
+    assert not any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in fp32.graph.graph.node)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_last_layer_alone_is_split(make_quantized, layers):
+    structure = structure_of(onnx_from_model(make_quantized(layers=layers)))
+    assert structure.int8_matmuls == {**dict.fromkeys(range(layers - 1), 4), layers - 1: 5}
+
+
+def test_attention_and_residuals_are_float(int8):
+    """The products of two activations take no Q/DQ, and each DequantizeLinear feeds one product."""
+    graph = int8.graph.graph
+    consumers = {}
+    for node in graph.node:
+        for name in node.input:
+            consumers.setdefault(name, []).append(node.op_type)
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear":
+            assert set(consumers[node.output[0]]) == {"MatMul"}
+
+
+def test_the_twin_is_asymmetric_and_says_so(int8):
+    structure = structure_of(u8_twin(int8.graph))
+    assert structure.int8_matmuls == {0: 4, 1: 5}
+    assert len(structure.asymmetric) == 18
+
+
+def test_a_zero_point_that_is_not_zero_is_found(exported):
+    graph = copy.deepcopy(exported("bert", "int8").graph)
+    node = next(node for node in graph.graph.node if node.op_type == "QuantizeLinear")
+    tensor = next(tensor for tensor in graph.graph.initializer if tensor.name == node.input[2])
+    tensor.CopyFrom(numpy_helper.from_array(np.array(3, np.int8), tensor.name))
+    assert node.name in structure_of(graph).asymmetric
