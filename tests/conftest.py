@@ -163,10 +163,9 @@ def make_hf_model(torch_on_one_thread: Any) -> Callable[..., Any]:
 
     torch = torch_on_one_thread
 
-    def make(
+    def build(
         family: str,
         *,
-        seed: int = 0,
         labels: int = 5,
         hidden: int = 32,
         layers: int = 2,
@@ -196,10 +195,15 @@ def make_hf_model(torch_on_one_thread: Any) -> Callable[..., Any]:
             roberta = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
             config = getattr(transformers, f"{name}Config")(**sizes, **common, **({} if family == "bert" else roberta))
             model = getattr(transformers, f"{name}ForSequenceClassification")(config)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter += torch.randn(parameter.shape, generator=generator) * 0.1
+        return model
+
+    def make(family: str, *, seed: int = 0, **options: Any) -> Any:
+        with torch.random.fork_rng():  # the weights depend on the seed alone, not on the tests that ran before
+            torch.manual_seed(seed)
+            model = build(family, **options)
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter += torch.randn_like(parameter) * 0.1
         return model.eval()
 
     return make
@@ -228,3 +232,44 @@ def sample_encoder_folder() -> Path:
         return sample_encoder()
     except MissingExtraError as error:
         pytest.skip(str(error))
+
+
+_OPENINGS = ("please", "can you", "i want to", "now", "quick", "hey")
+_REQUESTS = {
+    "weather": ("what is the weather", "is the weather good", "weather for two"),
+    "music": ("play some music", "turn the music off", "music for the table"),
+    "booking": ("book a table for two", "cancel the table", "book it"),
+}
+
+
+def _synthetic_rows(count: int, seed: int) -> list[dict[str, str]]:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        label = list(_REQUESTS)[number % len(_REQUESTS)]
+        words = [rng.choice(_OPENINGS), rng.choice(_REQUESTS[label]), f"{rng.integers(10**6)}"]
+        rows.append({"text": " ".join(words), "label": label})
+    return rows
+
+
+@pytest.fixture(scope="session")
+def tiny_task(make_folder: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a fine-tuned tiny my-teacher/ and its train.jsonl, dev.jsonl and test.jsonl."""
+    import json
+
+    from octavo.data.rows import read_rows
+    from octavo.distill.finetune import finetune
+    from octavo.distill.trainer import Plan
+    from octavo.encoder.folder import read_folder
+    from octavo.progress import Silent
+
+    folder = tmp_path_factory.mktemp("tiny-task")
+    for seed, (name, count) in enumerate({"train": 240, "dev": 90, "test": 300}.items()):
+        lines = [json.dumps(row) for row in _synthetic_rows(count, seed)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    plan = Plan(epochs=4, learning_rate=3e-3, batch_size=16, seed=0)
+    encoder = read_folder(make_folder("bert", labels=2))
+    train, dev = (read_rows(folder / f"{name}.jsonl") for name in ("train", "dev"))
+    made = finetune(encoder, train, dev, folder / "my-teacher", plan, 64, Silent())
+    assert made.training.dev_scores[-1] > 0.9
+    return folder

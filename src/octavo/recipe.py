@@ -6,7 +6,7 @@ Defaults are meant to be kept; a recipe usually names a teacher, the data and a 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -122,12 +122,19 @@ def read_recipe(path: Path) -> Recipe:
         InputError: the file is missing, no TOML, or has a key or value that does not fit.
     """
     try:
-        recipe = msgspec.toml.decode(path.read_bytes(), type=Recipe)
+        recipe = msgspec.toml.decode(path.read_bytes(), type=Recipe, dec_hook=_decoded)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}. See docs/recipe.md for every key.") from None
     return _from_folder(recipe, path.parent)
+
+
+def _decoded(kind: type, value: Any) -> Any:
+    """Make the types that TOML does not have."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
 
 
 def _from_folder(recipe: Recipe, folder: Path) -> Recipe:

@@ -104,7 +104,7 @@ def _headline(featured: Certificate, pick: Certificate | None, any_pass: bool) -
             badge(c.verdict) if pick else "",
             f"<h1>{_verdict_sentence(c, pick is not None, any_pass)}</h1>",
             f'<p class="lead">{evidence}</p>',
-            f'<p class="lead">{_speed_sentence(c)}</p>',
+            f'<p class="lead">{speed_sentence(c)}</p>',
             _key_figures(c),
         ]
     )
@@ -127,7 +127,8 @@ def _verdict_sentence(certificate: Certificate, chosen: bool, any_pass: bool) ->
     return f"{name} is not yet proven to be as good{more}."
 
 
-def _speed_sentence(certificate: Certificate) -> str:
+def speed_sentence(certificate: Certificate) -> str:
+    """Say how fast the engine is beside the baselines that were measured with it."""
     c = certificate
     ratios = {"torch_fp32": c.speedup.torch_fp32, "openvino_fp32": c.speedup.openvino_fp32}
     parts = [_compared(ratio, BASELINE_NAMES[name]) for name, ratio in ratios.items() if ratio is not None]
@@ -176,7 +177,8 @@ def _comparison_section(
     baselines = [
         Point(BASELINE_NAMES[name], latency.per_query_batch32, featured.teacher.value, "baseline")
         for name, latency in featured.baselines.items()
-        if name in BASELINE_NAMES  # these run the teacher's own weights: its score is theirs
+        # These run the teacher's own weights: its score is theirs. One that is a rung itself is drawn as that rung.
+        if name in BASELINE_NAMES and all(latency != c.latency_ms for c in certificates)
     ]
     teacher = ", □ the teacher" if baselines else ""
     spans = [Span(c.rung, c.difference, _mark(c), c is pick) for c in certificates]

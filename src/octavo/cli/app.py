@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 import traceback
@@ -26,6 +27,13 @@ from octavo.cli.version import print_version, version
 
 DEBUG = "OCTAVO_DEBUG"
 
+
+def reflowed(text: str) -> str:
+    """Join the lines of each paragraph, so that a terminal of any width breaks them; indented ones stay as they are."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(one if one.startswith(" ") else one.replace("\n", " ") for one in paragraphs)
+
+
 app = typer.Typer(
     name="octavo",
     add_completion=False,
@@ -41,7 +49,7 @@ for _panel, _verbs in {
     "About": (version,),
 }.items():
     for _verb in _verbs:
-        app.command(rich_help_panel=_panel)(_verb)
+        app.command(help=reflowed(_verb.__doc__ or ""), rich_help_panel=_panel)(_verb)
 
 
 @app.callback()
@@ -52,9 +60,11 @@ def octavo(
 ) -> None:
     """Fold a fine-tuned BERT search model into INT8, prove that nothing was lost, and use it.
 
-    See it work on a sample, offline, in a few minutes:
+    [bold]Start here[/bold]: the whole story on a sample, offline, in a few minutes
 
       octavo demo
+
+    Every verb explains itself: octavo compress --help
     """
 
 

@@ -45,7 +45,7 @@ class Failure:
 def failure_from(error: BaseException) -> Failure:
     """Return what to tell the user about `error`."""
     match error:
-        case KeyboardInterrupt() | typer.Abort() | EOFError():
+        case KeyboardInterrupt() | typer.Abort():
             return Failure("Interrupted", "Stopped.", INTERRUPTED)
         case Interrupted():
             return Failure("Interrupted", str(error), INTERRUPTED)

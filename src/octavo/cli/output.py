@@ -13,9 +13,15 @@ from rich.text import Text
 _WIDTH_OF_FILES = 120
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the program's one place for errors, where Rich would end the process."""
+        raise
+
+
 def console(*, stderr: bool = False) -> Console:
     """Return a console on stdout or stderr as they are now; NO_COLOR and COLUMNS are respected."""
-    made = Console(stderr=stderr, highlight=False, markup=False)
+    made = _Console(stderr=stderr, highlight=False, markup=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = _WIDTH_OF_FILES
     return made

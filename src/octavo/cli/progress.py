@@ -46,9 +46,7 @@ class Bars:
             self.live.remove_task(bar.task)
         took = duration(self._clock() - started)
         facts = [part for part in (bar.count, took, bar.note) if part]
-        self._console.print(
-            Text.assemble(("✓ ", "green"), label, ("  " + " · ".join(facts), "dim")), soft_wrap=True
-        )
+        self._console.print(Text.assemble(("✓ ", "green"), label, ("  " + " · ".join(facts), "dim")), soft_wrap=True)
 
     def say(self, message: str) -> None:
         """Print a line above the bars."""

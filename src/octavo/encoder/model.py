@@ -44,13 +44,15 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
-        """Return embeddings, (tokens, hidden). Every token is in segment 0."""
+    def position_table(self) -> Tensor:
+        """Return position embeddings with the segment's added, (positions, hidden). Every token is in segment 0."""
         table = self.positions.weight
-        if hasattr(self, "segments"):
-            # Adding the one segment row to the small position table costs nothing per token; engines fold it.
-            table = table + self.segments.weight[0]
-        embedded = self.words(input_ids) + F.embedding(position_ids, table)
+        # One addition to a small table, in place of one per token.
+        return table + self.segments.weight[0] if hasattr(self, "segments") else table
+
+    def forward(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
+        """Return embeddings, (tokens, hidden)."""
+        embedded = self.words(input_ids) + F.embedding(position_ids, self.position_table())
         return self.dropout(self.norm(embedded))  # type: ignore[no-any-return]
 
 

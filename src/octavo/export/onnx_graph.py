@@ -1,117 +1,30 @@
 """From a torch model to the canonical ONNX graph: packed layout, Q/DQ pairs, int8 weights, frozen scales.
 
-The quantized linear layers are swapped for layers that emit `QuantizeLinear` and `DequantizeLinear`, with
-int8 weights and scales as constants, so nothing has to be folded afterwards.
+Tracing takes seconds and depends on sizes alone, so each size is traced once and every model of that size is written
+into a copy of its graph.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
-from octavo.encoder.model import Layer, Linear
-from octavo.quantize.fake_quantize import int8_weight
-from octavo.quantize.placement import QuantizedLinear, linears
+from octavo.export.layers import exported_form
 from octavo.text.batch import TokenBatch
 from octavo.text.layout import INPUT_NAMES, layout_from_batch
 
 OPSET = 18  # the newest that TensorRT, OpenVINO and ONNX Runtime all run fast (17 to 20 load everywhere)
 OUTPUT_NAME = "logits"
 
-
-class _QdqLinear(nn.Module):
-    """A linear layer written as Q/DQ around a MatMul. The weight is stored (in, out), as MatMul wants it."""
-
-    weight: Tensor
-    weight_scale: Tensor
-    weight_zero: Tensor
-    input_scale: Tensor
-    input_zero: Tensor
-    bias: Tensor
-
-    def __init__(self, linear: QuantizedLinear, factor: Tensor, outputs: slice) -> None:
-        super().__init__()
-        levels, scale = int8_weight(linear.weight)
-        scale = (scale * factor)[outputs]  # exact in the levels: only the scale of the outputs changes
-        self.register_buffer("weight", levels[outputs].t().contiguous())  # (in, out)
-        self.register_buffer("weight_scale", scale.clone())  # (out,)
-        self.register_buffer("weight_zero", torch.zeros(len(scale), dtype=torch.int8))
-        self.register_buffer("input_scale", linear.input_quantizer.scale.detach().clone())  # ()
-        self.register_buffer("input_zero", torch.zeros((), dtype=torch.int8))
-        self.register_buffer("bias", (linear.bias.detach() * factor)[outputs].clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        symbolic = torch.onnx.ops.symbolic
-        quantizer = (self.input_scale, self.input_zero)
-        levels = symbolic("QuantizeLinear", (x, *quantizer), dtype=torch.int8, shape=x.shape)
-        dequantized = symbolic("DequantizeLinear", (levels, *quantizer), dtype=x.dtype, shape=x.shape)
-        weight = symbolic(
-            "DequantizeLinear",
-            (self.weight, self.weight_scale, self.weight_zero),
-            attrs={"axis": 1},
-            dtype=x.dtype,
-            shape=self.weight.shape,
-        )
-        return dequantized @ weight + self.bias
-
-
-class _FloatLinear(nn.Module):
-    """A float linear layer as MatMul and Add, so that float and quantized graphs differ in Q/DQ alone."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, linear: Linear, factor: Tensor, outputs: slice) -> None:
-        super().__init__()
-        self.register_buffer("weight", (linear.weight.detach() * factor[:, None])[outputs].t().contiguous())
-        self.register_buffer("bias", (linear.bias.detach() * factor)[outputs].clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x @ self.weight + self.bias
-
-
-class _ExportedLinear(nn.Module):
-    """A linear layer, or two where the last layer computes Q for the first tokens and K and V for all.
-
-    The slices are cut here: sliced constants would stay in the graph and hide the weights from the engines.
-    """
-
-    def __init__(self, linear: Linear, factor: Tensor, slices: Sequence[slice]) -> None:
-        super().__init__()
-        form = _QdqLinear if isinstance(linear, QuantizedLinear) else _FloatLinear
-        self.slices = list(slices)
-        self.parts = nn.ModuleList(form(linear, factor, part) for part in slices)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor, outputs: slice = slice(None)) -> Tensor:
-        return self.parts[self.slices.index(outputs)](x)  # type: ignore[no-any-return]
-
-
-def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """Attention whose scale has been folded into Q: fewer nodes, and the pattern that every engine fuses."""
-    return torch.softmax(query @ key.transpose(-2, -1) + mask, dim=-1) @ value
-
-
-def _prepare(model: nn.Module) -> None:
-    """Swap layers for their exported forms, in place."""
-    layers = [module for module in model.modules() if isinstance(module, Layer)]
-    for layer in layers:
-        hidden = layer.heads * layer.head_size
-        scale_query = torch.ones(3 * hidden)
-        scale_query[:hidden] = layer.head_size**-0.5
-        first_only = [slice(0, hidden), slice(hidden, None)]
-        for name, linear in linears(layer).items():
-            is_qkv = name == "qkv"
-            factor = scale_query if is_qkv else torch.ones(linear.out_features)
-            slices = first_only if is_qkv and layer is layers[-1] else [slice(None)]
-            setattr(layer, name, _ExportedLinear(linear, factor, slices))
-        layer.attention = _attention
+_MOST_TRACES = 4
+_traces: dict[str, onnx.ModelProto] = {}
 
 
 def onnx_from_model(model: nn.Module) -> onnx.ModelProto:
@@ -120,14 +33,62 @@ def onnx_from_model(model: nn.Module) -> onnx.ModelProto:
     Returns:
         A checked ONNX model with inputs `INPUT_NAMES` and the output `logits`, (batch, outputs).
     """
-    model = copy.deepcopy(model).eval()
-    _prepare(model)
+    form = exported_form(model)
+    key = f"{form} {[(name, tuple(tensor.shape), tensor.dtype) for name, tensor in form.state_dict().items()]}"
+    if key not in _traces:
+        while len(_traces) >= _MOST_TRACES:
+            del _traces[next(iter(_traces))]
+        _traces[key] = _traced(form)
+    graph = onnx.ModelProto()
+    graph.CopyFrom(_traces[key])
+    _write_tensors(graph, form.state_dict())
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def _traced(form: nn.Module) -> onnx.ModelProto:
+    """Trace the form with random tensors: the exporter merges equal constants, and no two of these are equal."""
+    kept = {name: tensor.clone() for name, tensor in form.state_dict().items()}
+    generator = torch.Generator().manual_seed(0)
+    try:
+        with torch.no_grad():
+            for name, tensor in form.state_dict().items():
+                if not name.endswith("_zero"):  # zero points are zero in every model, and may be merged
+                    tensor.copy_(
+                        torch.randint(1, 127, tensor.shape, generator=generator)
+                        + torch.rand(tensor.shape, generator=generator)
+                    )
+        graph = _exported(form)
+    finally:
+        form.load_state_dict(kept)
+    _strip(graph)
+    known = set(kept)
+    unknown = [
+        t.name
+        for t in graph.graph.initializer
+        if t.name not in known and t.data_type == onnx.TensorProto.FLOAT and t.dims
+    ]
+    assert not unknown, f"the exporter computed {unknown} from the model's tensors"
+    return graph
+
+
+def _write_tensors(graph: onnx.ModelProto, tensors: dict[str, Tensor]) -> None:
+    """Replace the graph's constants by the model's tensors of the same name, in place."""
+    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
+    for name, tensor in tensors.items():
+        if name in constants:
+            constants[name].CopyFrom(numpy_helper.from_array(tensor.detach().contiguous().numpy(), name))
+        else:
+            assert name.endswith("_zero"), f"the traced graph has no constant {name}"
+
+
+def _exported(form: nn.Module) -> onnx.ModelProto:
     layout = layout_from_batch(TokenBatch.from_sequences([[5, 6, 7], [5, 6, 7, 8, 9], [5, 6, 7, 8]]))
     example = tuple(torch.from_numpy(getattr(layout, name)) for name in INPUT_NAMES)
     tokens, batch, length = (torch.export.Dim(name) for name in ("tokens", "batch", "length"))
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            model,
+            form,
             example,
             dynamo=True,
             verbose=False,
@@ -144,10 +105,7 @@ def onnx_from_model(model: nn.Module) -> onnx.ModelProto:
             ),
         )
     assert program is not None
-    graph = program.model_proto
-    _strip(graph)
-    onnx.checker.check_model(graph, full_check=True)
-    return graph
+    return program.model_proto
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -21,6 +21,7 @@ from octavo.ladder.publishing import Certified, Published, publish
 from octavo.ladder.rungs import Candidate, Kind, calibrated, closest, control, reference, trained
 from octavo.progress import Progress, Silent
 from octavo.recipe import Recipe
+from octavo.store.publish import new_version
 from octavo.tasks.classify import METRIC
 from octavo.types import Verdict
 
@@ -75,6 +76,8 @@ def compress(
     progress = progress or Silent()
     work = recipe.store / ".work" / recipe.model_name
     try:
+        with new_version(recipe.store, recipe.model_name):
+            pass  # a name or a store that cannot be used is refused now and not after the training
         material = gather(recipe, progress)
         for warning in material.warnings:
             progress.say(f"note: {warning}")

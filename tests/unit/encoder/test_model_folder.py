@@ -76,7 +76,7 @@ class TestRefusals:
 
     def test_adapter(self, folder):
         (folder / "adapter_config.json").write_text("{}", "utf-8")
-        with pytest.raises(ModelError, match="LoRA adapter.*merge_and_unload"):
+        with pytest.raises(ModelError, match=r"LoRA adapter.*merge_and_unload"):
             read_folder(folder)
 
     def test_no_tokenizer(self, folder):

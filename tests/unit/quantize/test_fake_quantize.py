@@ -157,7 +157,7 @@ class TestWeights:
 
     @given(weights)
     def test_each_channel_reaches_its_highest_level(self, weight):
-        stored, scale = int8_weight(torch.from_numpy(weight))
+        stored, _ = int8_weight(torch.from_numpy(weight))
         for row, levels in zip(weight, stored, strict=True):
             assert int(levels.abs().max()) == (127 if np.abs(row).max() > 1e-9 else 0)
 

@@ -84,7 +84,7 @@ class TestQuantize:
         assert type(model.encoder.embeddings.words) is nn.Embedding
 
     def test_shares_the_weights(self, model, amax):
-        before = {name: parameter for name, parameter in model.named_parameters()}
+        before = dict(model.named_parameters())
         quantize(model, amax)
         after = dict(model.named_parameters())
         assert all(after[name] is parameter for name, parameter in before.items())
@@ -141,7 +141,7 @@ class TestSetAmax:
 
     def test_keeps_the_parameters_that_an_optimizer_holds(self, make_quantized):
         model = make_quantized()
-        before = [p for p in model.parameters()]
+        before = list(model.parameters())
         set_amax(model, dict.fromkeys(NAMES, 3.0))
         assert all(p is q for p, q in zip(before, model.parameters(), strict=True))
 

@@ -1,0 +1,69 @@
+"""`octavo finetune`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from octavo.cli import options, output
+from octavo.cli.failures import needs_extra
+from octavo.cli.progress import shown_progress
+from octavo.errors import Interrupted
+
+
+def finetune(
+    encoder: Annotated[Path, typer.Argument(metavar="ENCODER", help="Folder of a BERT-family encoder.")],
+    train: Annotated[Path, typer.Option(help="Rows to train on.", rich_help_panel=options.ROWS)],
+    dev: Annotated[Path, typer.Option(help="Rows that choose the epoch.", rich_help_panel=options.ROWS)],
+    out: Annotated[Path, typer.Option(help="Folder to write the fine-tuned model to.")],
+    epochs: Annotated[int, typer.Option(min=1, rich_help_panel=options.TRAINING)] = 6,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, max=1.0, rich_help_panel=options.TRAINING)] = 3e-4,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="ROWS", rich_help_panel=options.TRAINING)] = 32,
+    max_length: Annotated[int, typer.Option(min=3, metavar="TOKENS", rich_help_panel=options.TRAINING)] = 128,
+    seed: Annotated[int, typer.Option(min=0, rich_help_panel=options.TRAINING)] = 0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Fine-tune an encoder into a classifier of queries: a teacher, for those who have none.
+
+    Keeps the epoch that is best on --dev and writes a Hugging Face folder. Ctrl-C keeps what was trained; the
+    same command goes on from there.
+
+    [bold]Example[/bold]
+
+      octavo finetune all-MiniLM-L6-v2 --train train.jsonl --dev dev.jsonl --out teacher
+
+    [bold]Exit codes[/bold]
+
+      0 done · 2 bad input · 130 interrupted
+    """
+    with needs_extra():
+        from octavo.data.rows import read_rows
+        from octavo.distill.finetune import finetune as tune
+        from octavo.distill.trainer import Plan
+        from octavo.encoder.folder import read_folder
+    folder, train_rows, dev_rows = read_folder(encoder), read_rows(train), read_rows(dev)
+    plan = Plan(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, seed=seed)
+    try:
+        with shown_progress(as_json) as progress:
+            made = tune(folder, train_rows, dev_rows, out, plan, max_length, progress)
+    except KeyboardInterrupt:
+        raise Interrupted("Stopped. What was trained is kept; run the same command again to go on.") from None
+    training = made.training
+    best = training.dev_scores[training.best_epoch]
+    if as_json:
+        output.emit(
+            {
+                "folder": made.folder,
+                "dev_accuracy": best,
+                "best_epoch": training.best_epoch,
+                "dev_scores": training.dev_scores,
+            }
+        )
+        return
+    output.line(f"{best:.2%} on {len(dev_rows):,} dev rows after epoch {training.best_epoch}.", style="bold")
+    output.line(f"model  {made.folder}")
+    files = shlex.join(["--train", str(train), "--dev", str(dev), "--test"])
+    output.line(f"next   octavo compress {shlex.quote(str(made.folder))} {files} …")

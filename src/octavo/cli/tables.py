@@ -1,0 +1,146 @@
+"""Tables for the terminal. From certificates and releases to Rich tables; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from octavo.certify.certificate import Certificate
+from octavo.certify.wording import interval_points, megabytes, milliseconds, percent, signed_points, times
+from octavo.types import Interval
+
+# Narrower than this, a table shows the columns that the decision rests on.
+WIDE = 112
+_STYLES = {"pass": "bold green", "inconclusive": "bold yellow", "fail": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    header: str
+    cell: Callable[[Certificate], Text | str]
+    wide_only: bool = False
+    right: bool = True
+
+
+def verdict_text(verdict: str) -> Text:
+    """Return a verdict in its colour."""
+    return Text(verdict, style=_STYLES.get(verdict, ""))
+
+
+def rung_table(certificates: Sequence[Certificate], chosen: str | None, width: int) -> Table:
+    """Return the ladder, one rung a line; the chosen one is marked."""
+
+    def name(one: Certificate) -> Text:
+        picked = one.rung == chosen
+        first = (("▶ " if picked else "  ") + one.rung, "bold" if picked else "")
+        return Text.assemble(first, "\n", (f"  {engine_name(one.engine_id)}", "dim"))
+
+    columns = [
+        _Column("rung\n  engine", name, right=False),
+        _Column("accuracy\n95% interval", lambda one: _two(f"{100 * one.engine.value:.2f}", _bounds(one.engine))),
+        _Column(
+            "− teacher\npoints",
+            lambda one: _two(signed_points(one.difference.value), interval_points(one.difference)),
+        ),
+        _Column("verdict", lambda one: verdict_text(one.verdict), right=False),
+        _Column(
+            "ms alone\nin 32s",
+            lambda one: _two(milliseconds(one.latency_ms.batch1_p50), milliseconds(one.latency_ms.per_query_batch32)),
+        ),
+        _Column("× FP32\nPyTorch", lambda one: _ratio(one.speedup.torch_fp32)),
+        _Column("× FP32\nOpenVINO", lambda one: _ratio(one.speedup.openvino_fp32), wide_only=True),
+        _Column("size\nMB", lambda one: megabytes(one.model_bytes), wide_only=True),
+        _Column("compute\nsaved", lambda one: _saved(one.compute_saved), wide_only=True),
+    ]
+    columns = [column for column in columns if width >= WIDE or not column.wide_only]
+    table = _table(width)
+    for column in columns:
+        table.add_column(column.header, justify="right" if column.right else "left", no_wrap=True)
+    for one in certificates:
+        table.add_row(*(column.cell(one) for column in columns))
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseLine:
+    """One line of a listing. `certificate` is None where it cannot be read, and `note` says why."""
+
+    model: str
+    version: str
+    is_current: bool
+    rung: str | None
+    created: str | None
+    size_bytes: int | None
+    certificate: Certificate | None
+    note: str
+
+
+def release_table(lines: Sequence[ReleaseLine], width: int) -> Table:
+    """Return the listing of a store; the current version of each model is marked."""
+    table = _table(width)
+    wide = width >= WIDE
+    for header, right in (
+        ("release", False),
+        ("rung", False),
+        ("verdict", False),
+        ("accuracy", True),
+        ("− teacher\npoints", True),
+    ):
+        table.add_column(header, justify="right" if right else "left", no_wrap=True)
+    table.add_column("ms in\n32s", justify="right", no_wrap=True)
+    table.add_column("× FP32\nPyTorch", justify="right", no_wrap=True)
+    if wide:
+        table.add_column("MB", justify="right", no_wrap=True)
+        table.add_column("created", no_wrap=True)
+    for line in lines:
+        table.add_row(*_release_cells(line, wide))
+    return table
+
+
+def _release_cells(line: ReleaseLine, wide: bool) -> list[Text | str]:
+    one = line.certificate
+    name = Text(f"{'▶' if line.is_current else ' '} {line.model}/{line.version}", "bold" if line.is_current else "")
+    cells: list[Text | str] = [name, line.rung or ""]
+    if one is None:
+        cells += [Text("broken", style="bold red"), "", "", "", ""]
+    else:
+        cells += [
+            verdict_text(one.verdict),
+            f"{100 * one.engine.value:.2f}",
+            signed_points(one.difference.value),
+            milliseconds(one.latency_ms.per_query_batch32),
+            _ratio(one.speedup.torch_fp32),
+        ]
+    size = "" if line.size_bytes is None else megabytes(line.size_bytes)
+    return [*cells, size, (line.created or "")[:16].replace("T", " ")] if wide else cells
+
+
+def engine_name(engine_id: str) -> str:
+    """Shorten an engine's id: 'openvino-2026.4.1/int8/f32' to 'openvino int8'."""
+    backend, *rest = engine_id.split("/")
+    return " ".join([backend.partition("-")[0], *rest[:1]])
+
+
+def _table(width: int) -> Table:
+    gap = 1 if width >= WIDE else 0  # beside the one that the box has
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
+
+
+def _two(first: str, second: str) -> Text:
+    return Text.assemble(first, "\n", (second, "dim"))
+
+
+def _bounds(interval: Interval) -> str:
+    return f"{100 * interval.low:.2f}–{100 * interval.high:.2f}"
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else times(value)
+
+
+def _saved(share: float | None) -> str:
+    return "" if share is None else percent(share)

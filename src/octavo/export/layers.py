@@ -1,0 +1,126 @@
+"""How an encoder's layers are written down in ONNX: linear layers as MatMul, quantized ones with their Q/DQ pairs.
+
+The quantized forms emit `QuantizeLinear` and `DequantizeLinear` themselves, with int8 weights and scales as constants,
+so nothing has to be folded afterwards.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from octavo.encoder.model import Embeddings, Layer, Linear
+from octavo.quantize.fake_quantize import int8_weight
+from octavo.quantize.placement import QuantizedLinear, linears
+
+
+def exported_form(model: nn.Module) -> nn.Module:
+    """Return a copy of the model with every layer in its exported form; its tensors are the graph's constants."""
+    model = copy.deepcopy(model).eval()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, Embeddings):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, _ExportedEmbeddings(module))
+    layers = [module for module in model.modules() if isinstance(module, Layer)]
+    for layer in layers:
+        hidden = layer.heads * layer.head_size
+        scale_query = torch.ones(3 * hidden)
+        scale_query[:hidden] = layer.head_size**-0.5
+        first_only = [slice(0, hidden), slice(hidden, None)]
+        for name, linear in linears(layer).items():
+            is_qkv = name == "qkv"
+            factor = scale_query if is_qkv else torch.ones(linear.out_features)
+            slices = first_only if is_qkv and layer is layers[-1] else [slice(None)]
+            setattr(layer, name, _ExportedLinear(linear, factor, slices))
+        layer.attention = _attention
+    return model
+
+
+class _ExportedEmbeddings(nn.Module):
+    """Embeddings with the one segment row already added to the position table."""
+
+    positions: Tensor
+
+    def __init__(self, embeddings: Embeddings) -> None:
+        super().__init__()
+        self.words, self.norm = embeddings.words, embeddings.norm
+        self.register_buffer("positions", embeddings.position_table().detach().clone())
+
+    def forward(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
+        return self.norm(self.words(input_ids) + F.embedding(position_ids, self.positions))  # type: ignore[no-any-return]
+
+
+class _QdqLinear(nn.Module):
+    """A linear layer written as Q/DQ around a MatMul. The weight is stored (in, out), as MatMul wants it."""
+
+    weight: Tensor
+    weight_scale: Tensor
+    weight_zero: Tensor
+    input_scale: Tensor
+    input_zero: Tensor
+    bias: Tensor
+
+    def __init__(self, linear: QuantizedLinear, factor: Tensor, outputs: slice) -> None:
+        super().__init__()
+        levels, scale = int8_weight(linear.weight)
+        scale = (scale * factor)[outputs]  # exact in the levels: only the scale of the outputs changes
+        self.register_buffer("weight", levels[outputs].t().contiguous())  # (in, out)
+        self.register_buffer("weight_scale", scale.clone())  # (out,)
+        self.register_buffer("weight_zero", torch.zeros(len(scale), dtype=torch.int8))
+        self.register_buffer("input_scale", linear.input_quantizer.scale.detach().clone())  # ()
+        self.register_buffer("input_zero", torch.zeros((), dtype=torch.int8))
+        self.register_buffer("bias", (linear.bias.detach() * factor)[outputs].clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        symbolic = torch.onnx.ops.symbolic
+        quantizer = (self.input_scale, self.input_zero)
+        levels = symbolic("QuantizeLinear", (x, *quantizer), dtype=torch.int8, shape=x.shape)
+        dequantized = symbolic("DequantizeLinear", (levels, *quantizer), dtype=x.dtype, shape=x.shape)
+        weight = symbolic(
+            "DequantizeLinear",
+            (self.weight, self.weight_scale, self.weight_zero),
+            attrs={"axis": 1},
+            dtype=x.dtype,
+            shape=self.weight.shape,
+        )
+        return dequantized @ weight + self.bias
+
+
+class _FloatLinear(nn.Module):
+    """A float linear layer as MatMul and Add, so that float and quantized graphs differ in Q/DQ alone."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, linear: Linear, factor: Tensor, outputs: slice) -> None:
+        super().__init__()
+        self.register_buffer("weight", (linear.weight.detach() * factor[:, None])[outputs].t().contiguous())
+        self.register_buffer("bias", (linear.bias.detach() * factor)[outputs].clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight + self.bias
+
+
+class _ExportedLinear(nn.Module):
+    """A linear layer, or two where the last layer computes Q for the first tokens and K and V for all.
+
+    The slices are cut here: sliced constants would stay in the graph and hide the weights from the engines.
+    """
+
+    def __init__(self, linear: Linear, factor: Tensor, slices: Sequence[slice]) -> None:
+        super().__init__()
+        form = _QdqLinear if isinstance(linear, QuantizedLinear) else _FloatLinear
+        self.slices = list(slices)
+        self.parts = nn.ModuleList(form(linear, factor, part) for part in slices)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, outputs: slice = slice(None)) -> Tensor:
+        return self.parts[self.slices.index(outputs)](x)  # type: ignore[no-any-return]
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Attention whose scale has been folded into Q: fewer nodes, and the pattern that every engine fuses."""
+    return torch.softmax(query @ key.transpose(-2, -1) + mask, dim=-1) @ value

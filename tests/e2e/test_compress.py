@@ -1,0 +1,187 @@
+"""The whole story with the program itself: fine-tune, compress, use, interrupt."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import octavo as package
+from octavo.certify.certificate import read_certificate
+
+QUERIES = ["play some music", "what is the weather", "book a table for two"]
+LABELS = ["music", "weather", "booking"]
+
+
+def write_recipe(folder: Path, teacher: Path, rows: Path, *, epochs: int = 1) -> Path:
+    file = folder / "recipe.toml"
+    file.write_text(
+        f"""
+        teacher = "{teacher}"
+        store = "store"
+        model = "tiny"
+        max_length = 16
+        [data]
+        train = "{rows}/train.jsonl"
+        dev = "{rows}/dev.jsonl"
+        test = "{rows}/test.jsonl"
+        [quantize]
+        observers = ["max"]
+        calibration_rows = 64
+        [distill]
+        epochs = {epochs}
+        patience = {max(1, epochs)}
+        learning_rate = 1e-3
+        control = false
+        [certify]
+        margin = 0.1
+        timing_s = 0.1
+        """,
+        encoding="utf-8",
+    )
+    return file
+
+
+@pytest.fixture(scope="module")
+def teacher(octavo, tiny_task, tmp_path_factory):
+    """A teacher that the program fine-tuned."""
+    out = tmp_path_factory.mktemp("finetuned") / "teacher"
+    rows = ("--train", tiny_task / "train.jsonl", "--dev", tiny_task / "dev.jsonl", "--max-length", 16)
+    how = ("--epochs", 3, "--learning-rate", "3e-3", "--batch-size", 16)
+    ran = octavo("finetune", tiny_task / "my-teacher", *rows, *how, "--out", out, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.err == ""
+    assert ran.document["dev_accuracy"] > 0.9
+    assert len(ran.document["dev_scores"]) >= 2
+    return out
+
+
+@pytest.fixture(scope="module")
+def made(octavo, teacher, tiny_task, tmp_path_factory):
+    """The folder of a compression, and what the program said about it."""
+    folder = tmp_path_factory.mktemp("compressed")
+    ran = octavo("compress", write_recipe(folder, teacher, tiny_task), "--json")
+    assert ran.code == 0, ran.err
+    assert ran.err == "", "nobody watches, so nothing is said beside the document"
+    return folder, ran.document
+
+
+def test_compress_prints_one_document_with_the_certificates(made):
+    folder, document = made
+    assert document["chosen"].startswith("int8-")
+    assert Path(document["release"]) == Path(document["releases"][document["chosen"]])
+    assert Path(document["report"]).is_file()
+    published = json.loads((Path(document["release"]) / "certificate.json").read_bytes())
+    assert published in document["certificates"]
+    assert [one["rung"] for one in document["certificates"]] == ["fp32", "int8-ptq-max", "int8-qat"]
+    assert (folder / "store/tiny/current").resolve() == Path(document["release"]).resolve()
+
+
+def test_the_report_names_the_command(made):
+    _, document = made
+    assert "octavo compress" in Path(document["report"]).read_text("utf-8")
+
+
+def test_predict_answers_arguments_and_lines(octavo, made):
+    release = made[0] / "store/tiny"
+    ran = octavo("predict", release, *QUERIES)
+    assert ran.code == 0
+    assert [line.split()[0] for line in ran.out.splitlines()] == LABELS
+    assert "openvino" in ran.err
+    document = octavo("predict", release, "--json", "--top", 2, text="\n".join(QUERIES)).document
+    assert [one["label"] for one in document["answers"]] == LABELS
+    assert [one["text"] for one in document["answers"]] == QUERIES
+    assert all(one["ms"] > 0 and len(one["scores"]) == 2 for one in document["answers"])
+
+
+def test_predict_refuses_what_is_no_text_or_not_certified(octavo, program, made):
+    release = made[0] / "store/tiny"
+    refused = octavo("predict", release, "a", "--engine", "onnxruntime")
+    assert refused.code == 2
+    assert "certified on openvino" in refused.err
+    assert octavo("predict", release, *QUERIES, "--engine", "onnxruntime", "--allow-uncertified").code == 0
+    process = subprocess.run([program, "predict", release], input=b"fine\n\xff\n", capture_output=True, check=False)
+    assert process.returncode == 2
+    assert b"stdin:2: this line is not UTF-8" in process.stderr
+
+
+def test_the_store_is_listed_verified_and_reported(octavo, made):
+    store = made[0] / "store"
+    assert octavo("verify", store, "--json").document["problems"] == 0
+    listed = octavo("releases", store, "--json").document["releases"]
+    assert [one["rung"] for one in listed] == ["fp32", "int8-ptq-max", "int8-qat"]
+    assert sum(one["is_current"] for one in listed) == 1
+    page = Path(octavo("report", store / "tiny").out.strip())
+    assert page.read_text("utf-8").lstrip().lower().startswith("<!doctype html>")
+
+
+def test_certify_decides_again_beside_the_release(octavo, made, tiny_task, tmp_path):
+    release = made[0] / "store/tiny"
+    proof = tmp_path / "proof"
+    ran = octavo("certify", release, "--test", tiny_task / "test.jsonl", "--timing-s", "0.1", "--out", proof, "--json")
+    assert ran.code == 0, ran.err
+    written = read_certificate((proof / "certificate.json").read_bytes(), "certificate.json")
+    assert ran.document["difference"]["value"] == written.difference.value
+    assert (proof / "report.html").is_file()
+    assert octavo("verify", made[0] / "store").code == 0
+    strict = octavo("certify", release, "--test", tiny_task / "dev.jsonl", "--timing-s", "0.1", "--margin", "0.01")
+    assert strict.code == 1
+    assert "inconclusive" in strict.out
+
+
+def test_serving_needs_no_torch_and_answers_the_same(octavo, made, environment, tmp_path):
+    for name in ("torch", "transformers", "onnx"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemError('{name} was imported')", "utf-8")
+    release = made[0] / "store/tiny"
+    poisoned = ("PYTHONPATH", str(tmp_path))
+    ran = octavo("predict", release, *QUERIES, "--json", variables=[poisoned])
+    assert ran.code == 0, ran.err
+    with package.load(release) as model:
+        expected = model.predict(QUERIES)
+    for answer, one in zip(ran.document["answers"], expected, strict=True):
+        assert (answer["label"], answer["confidence"]) == (one.label, pytest.approx(one.confidence, abs=1e-6))
+    code = f"import octavo; print([a.label for a in octavo.load({str(release)!r}).predict({QUERIES!r})])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment | dict([poisoned])
+    )
+    assert loaded.stdout.strip() == str(LABELS)
+
+
+def test_ctrl_c_in_training_leaves_no_release_and_is_resumed(
+    octavo, program, teacher, tiny_task, environment, tmp_path
+):
+    recipe = write_recipe(tmp_path, teacher, tiny_task, epochs=150)
+    checkpoint = tmp_path / "store/.work/tiny/int8-qat.safetensors"
+    process = subprocess.Popen(
+        [program, "compress", recipe], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130, err
+    assert "run the same command again" in err
+    assert "Traceback" not in out + err
+    assert not list((tmp_path / "store").rglob("manifest.json"))
+    scores_then = _dev_scores(checkpoint)
+    assert scores_then
+
+    ran = octavo("compress", recipe, "--json")
+    assert ran.code == 0, ran.err
+    assert not checkpoint.exists()
+    trained = next(one for one in ran.document["certificates"] if one["rung"] == "int8-qat")
+    scores = [-score for score in trained["selection"]["dev_divergence_by_epoch"]]
+    assert len(scores) == 151
+    assert scores[: len(scores_then)] == scores_then, "it went on from where it was"
+    assert octavo("verify", tmp_path / "store").code == 0
+
+
+def _dev_scores(checkpoint: Path) -> list[float]:
+    from safetensors import safe_open
+
+    with safe_open(checkpoint, framework="pt") as opened:
+        scores: list[float] = json.loads(opened.metadata()["state"])["dev_scores"]
+    return scores

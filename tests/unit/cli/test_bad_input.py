@@ -1,0 +1,231 @@
+"""`compress`, `finetune` and `certify` with what users really type: a sentence and exit code 2, nothing written."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from octavo.cli.failures import needs_extra
+from octavo.errors import InputError, MissingExtraError
+
+ROWS = [("book a table", "label 0"), ("what is the weather", "label 1"), ("play some music", "label 2")]
+
+
+def write_rows(path: Path, rows: list[tuple[str, str]]) -> Path:
+    lines = [json.dumps({"text": text, "label": label}) + "\n" for text, label in rows]
+    path.write_text("".join(lines), "utf-8")
+    return path
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Files of good rows, by name."""
+    return {name: write_rows(tmp_path / f"{name}.jsonl", ROWS * 4) for name in ("train", "dev", "test")}
+
+
+@pytest.fixture(scope="module")
+def teacher(make_folder):
+    return make_folder("bert", labels=3)
+
+
+@pytest.fixture
+def compress(octavo, rows, tmp_path):
+    """Run `octavo compress` on a teacher and good rows; keywords replace options."""
+
+    def run(teacher, **changes):
+        options = {f"--{name}": value for name, value in {**rows, "store": tmp_path / "store", **changes}.items()}
+        ran = octavo("compress", teacher, *(part for pair in options.items() for part in pair))
+        assert ran.code == 2
+        assert ran.err.startswith("error: ") or "\nerror: " in ran.err
+        assert not list((tmp_path / "store").rglob("manifest.json"))
+        return ran.err
+
+    return run
+
+
+def test_a_missing_file_is_named(compress, teacher, tmp_path):
+    assert "there is no such file" in compress(teacher, test=tmp_path / "nowhere.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b'{"text": "a", "label": "label 0"', "not valid JSON"),
+        (b'{"text": "a", "label": "label 7"}', "label 7"),
+        (b'{"text": "a"}', "label"),
+        (b'{"text": "", "label": "label 0"}', "empty"),
+        (b'{"text": "\xff", "label": "label 0"}', "not UTF-8"),
+        (b"[]", "object"),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_a_bad_row_is_named_by_file_and_line(compress, teacher, rows, split, line, words):
+    rows[split].write_bytes(rows[split].read_bytes() + line + b"\n")
+    message = compress(teacher)
+    assert f"{rows[split]}:13: " in message
+    assert words in message
+
+
+def test_labels_that_the_teacher_does_not_have(compress, make_folder, teacher):
+    assert "'label 2' is not one of the 2 labels" in compress(make_folder("bert", labels=2))
+
+
+def test_a_class_without_a_label_name(compress, make_folder, rows):
+    write_rows(rows["train"], [*ROWS, ("a", " ")])
+    assert "train.jsonl:4" in compress(make_folder("bert", labels=3))
+
+
+def test_empty_rows(compress, teacher, rows):
+    rows["dev"].write_text("\n", "utf-8")
+    assert "no rows" in compress(teacher)
+
+
+def test_a_folder_that_is_no_model(compress, tmp_path):
+    assert "no config.json" in compress(tmp_path)
+
+
+def test_a_model_without_a_head_or_of_another_task(compress, teacher, tmp_path):
+    import transformers
+
+    config = transformers.BertConfig.from_pretrained(teacher)
+    folder = tmp_path / "tagger"
+    transformers.BertForTokenClassification(config).save_pretrained(folder)
+    (folder / "tokenizer.json").write_bytes((teacher / "tokenizer.json").read_bytes())
+    message = compress(folder)
+    assert "tagger" in message or "BertForTokenClassification" in message
+
+
+def test_a_model_of_another_family(compress, teacher, tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}', "utf-8")
+    assert "llama" in compress(folder)
+
+
+def test_another_task(compress, teacher):
+    assert "Task 'rank' is not known" in compress(teacher, task="rank")
+
+
+def test_a_name_that_is_none_and_a_store_that_cannot_be_one(compress, teacher, tmp_path):
+    assert "not a model name" in compress(teacher, model="a/b")
+    (tmp_path / "taken").write_text("", "utf-8")
+    assert "taken" in compress(teacher, store=tmp_path / "taken")
+
+
+def test_a_store_that_cannot_be_written_is_refused_before_the_work(compress, teacher, tmp_path, monkeypatch):
+    real = Path.mkdir
+
+    def mkdir(self, *args, **kwargs):
+        if "store" in self.parts:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    message = compress(teacher)
+    assert "Read-only file system" in message
+    assert "teacher answers" not in message
+
+
+def test_a_disk_that_is_full_leaves_nothing(octavo, teacher, rows, tmp_path, monkeypatch):
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = tmp_path / "store"
+    monkeypatch.setenv("OCTAVO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("octavo.store.publish.os.fsync", full)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'teacher = "{teacher}"\nmodel = "m"\nmax_length = 16\n[data]\ntrain = "train.jsonl"\ndev = "dev.jsonl"\n'
+        'test = "test.jsonl"\n[quantize]\nobservers = ["max"]\n[distill]\nepochs = 0\n[certify]\ntiming_s = 0.1\n',
+        "utf-8",
+    )
+    ran = octavo("compress", recipe)
+    assert ran.code == 2
+    assert "bytes free" in ran.err
+    assert not list(store.rglob("*.onnx"))
+    assert not list(store.glob("m/*"))
+
+
+def test_a_missing_extra_says_how_to_install_it(rows, teacher, tmp_path):
+    code = "import sys; from octavo.cli import main; sys.exit(main())"
+    missing = "raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')"
+    (tmp_path / "torch.py").write_text(missing, "utf-8")
+    for verb in (["compress"], ["finetune", "--out", "out"], ["demo", "--out", str(tmp_path)]):
+        arguments = (
+            [] if verb[0] == "demo" else [str(teacher), *(f"--{name}={rows[name]}" for name in ("train", "dev"))]
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", code, *verb, *arguments, "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+        )
+        assert ran.returncode == 2
+        assert json.loads(ran.stdout)["error"]["kind"] == "MissingExtraError"
+        assert "'torch'" in ran.stderr
+        assert "pip install 'octavo[compress]'" in ran.stderr
+
+
+@pytest.mark.parametrize("module", ["torch", "transformers", "safetensors.torch", "onnx", "onnxscript"])
+def test_whatever_the_extra_brings_is_named(module):
+    package = module.partition(".")[0]
+    with pytest.raises(MissingExtraError, match=rf"'{package}'.*octavo\[compress\]"), needs_extra():
+        raise ModuleNotFoundError(name=module)
+
+
+def test_a_module_of_our_own_that_is_missing_is_a_bug():
+    with pytest.raises(ModuleNotFoundError), needs_extra():
+        raise ModuleNotFoundError(name="octavo.nowhere")
+
+
+def test_finetune_refuses_to_overwrite_what_is_no_model(octavo, rows, teacher, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter-1.tex").write_text("", "utf-8")
+    ran = octavo("finetune", teacher, "--train", rows["train"], "--dev", rows["dev"], "--out", tmp_path / "thesis")
+    assert ran.code == 2
+    assert "not a model folder" in ran.err
+    assert (tmp_path / "thesis/chapter-1.tex").exists()
+
+
+def test_certify_never_writes_into_a_release(octavo, store, rows):
+    for out in (store / "intents/1", store / "intents/current/proof"):
+        ran = octavo("certify", store / "intents", "--test", rows["test"], "--out", out)
+        assert ran.code == 2
+        assert "which is never changed" in ran.err
+
+
+def test_certify_of_what_is_no_release(octavo, tmp_path, rows):
+    assert octavo("certify", tmp_path / "nowhere", "--test", rows["test"]).code == 2
+
+
+def test_the_demo_does_not_replace_a_model_that_it_did_not_make(tmp_path):
+    from octavo.cli.demo import _is_made
+
+    teacher = tmp_path / "teacher"
+    assert not _is_made(teacher, "a")
+    teacher.mkdir()
+    assert not _is_made(teacher, "a"), "interrupted: there is no config.json yet"
+    (teacher / "config.json").write_text("{}", "utf-8")
+    assert _is_made(teacher, "a")
+    assert not _is_made(teacher, "other settings")
+    assert not teacher.exists()
+    (tmp_path / ".teacher.sha256").unlink()
+    teacher.mkdir()
+    with pytest.raises(InputError, match="not made by this demo"):
+        _is_made(teacher, "a")
+
+
+def test_the_demo_writes_a_recipe_that_can_be_read(tmp_path):
+    from octavo.cli.demo import KD_EPOCHS, MODEL, _write_recipe
+    from octavo.recipe import read_recipe
+
+    recipe = read_recipe(_write_recipe(tmp_path, 7))
+    assert (recipe.model_name, recipe.seed, recipe.distill.epochs) == (MODEL, 7, KD_EPOCHS)
+    assert recipe.certify.margin == 0.01
+    assert "3,000 rows" in recipe.certify.reason
+    assert recipe.teacher == tmp_path / "teacher"

@@ -1,0 +1,77 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from octavo.cli.outcome import verdict_sentence
+from octavo.cli.tables import ReleaseLine, engine_name, release_table, rung_table
+
+
+def rendered(table, width):
+    screen = Console(file=io.StringIO(), width=width, highlight=False)
+    screen.print(table)
+    return screen.file.getvalue()
+
+
+@pytest.fixture
+def ladder(make_certificate):
+    return [
+        make_certificate(rung="fp32", engine_id="openvino-2026.4.1/fp32/f32"),
+        make_certificate(rung="int8-ptq-percentile", lost=10),
+        make_certificate(rung="int8-ptq-max", lost=100),
+        make_certificate(rung="int8-qat"),
+    ]
+
+
+@pytest.mark.parametrize("width", [120, 112, 80])
+def test_the_ladder_fits_and_loses_no_number(ladder, width):
+    shown = rendered(rung_table(ladder, "int8-qat", width), width)
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    for word in (
+        "▶ int8-qat",
+        "int8-ptq-percentile",
+        "openvino int8",
+        "−10.00",
+        "inconclusive",
+        "fail",
+        "pass",
+        "9.0×",
+    ):
+        assert word in shown
+    assert shown.count("▶") == 1
+    assert ("compute" in shown) == ("23.4" in shown) == (width > 80)
+
+
+def test_without_a_choice_nothing_is_marked(ladder):
+    assert "▶" not in rendered(rung_table(ladder, None, 120), 120)
+
+
+def test_a_listing_shows_what_is_current_and_what_is_broken(make_certificate):
+    lines = [
+        ReleaseLine("intents", "1", True, "int8-qat", "2026-01-02T03:04:05+00:00", 23_400_000, make_certificate(), ""),
+        ReleaseLine("intents", "2", False, None, None, None, None, "manifest.json: missing"),
+    ]
+    shown = rendered(release_table(lines, 120), 120)
+    assert "▶ intents/1" in shown
+    assert "2026-01-02 03:04" in shown
+    assert "broken" in shown
+    assert max(map(len, rendered(release_table(lines, 80), 80).splitlines())) <= 80
+
+
+def test_engines_are_named_shortly():
+    assert engine_name("openvino-2026.4.1/int8/f32") == "openvino int8"
+    assert engine_name("odd") == "odd"
+
+
+def test_the_sentence_says_what_passed_and_whether_it_pays(ladder, make_certificate):
+    assert verdict_sentence(ladder, "int8-qat").startswith("int8-qat passes: ")
+    assert "does not pay" not in verdict_sentence(ladder, "int8-qat")
+    slow = make_certificate(fp32_ms=0.9)
+    assert "INT8 does not pay on this machine" in verdict_sentence([slow], "int8-qat")
+
+
+def test_the_sentence_names_the_nearest_rung_where_none_passed(ladder):
+    sentence = verdict_sentence(ladder[:3], None)
+    assert "No INT8 rung" in sentence
+    assert "nearest is int8-ptq-percentile" in sentence
