@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from octavo.cli.progress import progress_on_terminal
+from octavo.cli.progress import shown_progress
 
 from octavo.certify.decision import decide
 from octavo.certify.statistics import paired_bootstrap
@@ -41,7 +41,7 @@ Feeds = dict[str, Any]
 
 def main() -> None:
     options = _options()
-    with progress_on_terminal() as progress:
+    with shown_progress(as_json=False) as progress:
         rows = run(options, progress)
     print("\n| rung | seed | accuracy | difference [95%] | agreement | verdict |\n|---|---|---|---|---|---|")
     for row in rows:
@@ -151,7 +151,7 @@ def _onnxruntime_dynamic(graph: bytes, _material: Material) -> Callable[[Feeds],
         source.write_bytes(graph)
         quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8)
         session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
-    return lambda feeds: session.run(None, feeds)[0]  # type: ignore[no-any-return]
+    return lambda feeds: session.run(None, feeds)[0]
 
 
 def _options() -> argparse.Namespace:

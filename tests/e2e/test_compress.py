@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ from octavo.certify.certificate import read_certificate
 
 QUERIES = ["play some music", "what is the weather", "book a table for two"]
 LABELS = ["music", "weather", "booking"]
+EPOCHS = 40  # enough to be interrupted in
 
 
-def write_recipe(folder: Path, teacher: Path, rows: Path, *, epochs: int = 1) -> Path:
+def write_recipe(folder: Path, teacher: Path, rows: Path) -> Path:
     file = folder / "recipe.toml"
     file.write_text(
         f"""
@@ -32,8 +34,8 @@ def write_recipe(folder: Path, teacher: Path, rows: Path, *, epochs: int = 1) ->
         observers = ["max"]
         calibration_rows = 64
         [distill]
-        epochs = {epochs}
-        patience = {max(1, epochs)}
+        epochs = {EPOCHS}
+        patience = {EPOCHS}
         learning_rate = 1e-3
         control = false
         [certify]
@@ -59,14 +61,58 @@ def teacher(octavo, tiny_task, tmp_path_factory):
     return out
 
 
+@dataclass(frozen=True)
+class Interrupted:
+    """How the first run ended, in which Ctrl-C was pressed as soon as there was a checkpoint."""
+
+    code: int
+    out: str
+    err: str
+    manifests: list[Path]
+    dev_scores: list[float]
+    checkpoint: Path
+
+
 @pytest.fixture(scope="module")
-def made(octavo, teacher, tiny_task, tmp_path_factory):
-    """The folder of a compression, and what the program said about it."""
+def interrupted(program, teacher, tiny_task, environment, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compressed")
-    ran = octavo("compress", write_recipe(folder, teacher, tiny_task), "--json")
+    recipe = write_recipe(folder, teacher, tiny_task)
+    checkpoint = folder / "store/.work/tiny/int8-qat.safetensors"
+    process = subprocess.Popen(
+        [program, "compress", recipe], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    manifests = list(folder.rglob("manifest.json"))
+    return Interrupted(process.returncode, out, err, manifests, _dev_scores(checkpoint), checkpoint)
+
+
+@pytest.fixture(scope="module")
+def made(octavo, interrupted):
+    """The folder of the compression, and what the program said when it was run again."""
+    folder = interrupted.checkpoint.parents[3]
+    ran = octavo("compress", folder / "recipe.toml", "--json")
     assert ran.code == 0, ran.err
     assert ran.err == "", "nobody watches, so nothing is said beside the document"
     return folder, ran.document
+
+
+def test_ctrl_c_in_training_leaves_no_release(interrupted):
+    assert interrupted.code == 130
+    assert "run the same command again" in interrupted.err
+    assert "Traceback" not in interrupted.out + interrupted.err
+    assert interrupted.manifests == []
+
+
+def test_the_same_command_goes_on_from_there(interrupted, made):
+    trained = next(one for one in made[1]["certificates"] if one["rung"] == "int8-qat")
+    scores = [-score for score in trained["selection"]["dev_divergence_by_epoch"]]
+    assert len(scores) == EPOCHS + 1
+    assert 2 <= len(interrupted.dev_scores) < len(scores)
+    assert scores[: len(interrupted.dev_scores)] == interrupted.dev_scores
+    assert not interrupted.checkpoint.exists()
 
 
 def test_compress_prints_one_document_with_the_certificates(made):
@@ -148,35 +194,6 @@ def test_serving_needs_no_torch_and_answers_the_same(octavo, made, environment, 
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment | dict([poisoned])
     )
     assert loaded.stdout.strip() == str(LABELS)
-
-
-def test_ctrl_c_in_training_leaves_no_release_and_is_resumed(
-    octavo, program, teacher, tiny_task, environment, tmp_path
-):
-    recipe = write_recipe(tmp_path, teacher, tiny_task, epochs=150)
-    checkpoint = tmp_path / "store/.work/tiny/int8-qat.safetensors"
-    process = subprocess.Popen(
-        [program, "compress", recipe], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    while not checkpoint.exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
-    assert process.returncode == 130, err
-    assert "run the same command again" in err
-    assert "Traceback" not in out + err
-    assert not list((tmp_path / "store").rglob("manifest.json"))
-    scores_then = _dev_scores(checkpoint)
-    assert scores_then
-
-    ran = octavo("compress", recipe, "--json")
-    assert ran.code == 0, ran.err
-    assert not checkpoint.exists()
-    trained = next(one for one in ran.document["certificates"] if one["rung"] == "int8-qat")
-    scores = [-score for score in trained["selection"]["dev_divergence_by_epoch"]]
-    assert len(scores) == 151
-    assert scores[: len(scores_then)] == scores_then, "it went on from where it was"
-    assert octavo("verify", tmp_path / "store").code == 0
 
 
 def _dev_scores(checkpoint: Path) -> list[float]:

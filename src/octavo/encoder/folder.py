@@ -177,8 +177,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _check_task(folder: ModelFolder, names: NameMap) -> None:
     """Refuse a model of another task by the class that its configuration names."""
-    for name in folder.hf_config.get("architectures") or []:
-        if "For" in name and name != names.architecture:
+    architectures = folder.hf_config.get("architectures")
+    for name in architectures if isinstance(architectures, list) else []:
+        if isinstance(name, str) and "For" in name and name != names.architecture:
             raise ModelError(
                 f"{folder.path} holds a {name}. Task 'classify' needs a {names.architecture}: "
                 "bring another folder, or fine-tune this encoder (octavo finetune --help)."

@@ -42,7 +42,7 @@ def run_all(
         rows = order[start : start + ROWS_PER_CALL]
         parts.append(run(model, batch.select(rows), position_offset))
         done(len(rows))
-    output = np.concatenate(parts)
+    output = np.concatenate(parts) if parts else run(model, batch, position_offset)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     return output[back]

@@ -34,7 +34,8 @@ def onnx_from_model(model: nn.Module) -> onnx.ModelProto:
         A checked ONNX model with inputs `INPUT_NAMES` and the output `logits`, (batch, outputs).
     """
     form = exported_form(model)
-    key = f"{form} {[(name, tuple(tensor.shape), tensor.dtype) for name, tensor in form.state_dict().items()]}"
+    shapes = [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in form.state_dict().items()]
+    key = f"{form.config} {form} {shapes}"  # the number of heads and the activations show in the configuration alone
     if key not in _traces:
         while len(_traces) >= _MOST_TRACES:
             del _traces[next(iter(_traces))]

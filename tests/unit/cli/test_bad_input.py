@@ -11,6 +11,7 @@ import pytest
 
 from octavo.cli.failures import needs_extra
 from octavo.errors import InputError, MissingExtraError
+from octavo.store.publish import new_version
 
 ROWS = [("book a table", "label 0"), ("what is the weather", "label 1"), ("play some music", "label 2")]
 
@@ -130,24 +131,20 @@ def test_a_store_that_cannot_be_written_is_refused_before_the_work(compress, tea
     assert "teacher answers" not in message
 
 
-def test_a_disk_that_is_full_leaves_nothing(octavo, teacher, rows, tmp_path, monkeypatch):
+def test_a_disk_that_is_full_leaves_nothing(compress, teacher, tmp_path, monkeypatch):
     def full(_descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    store = tmp_path / "store"
-    monkeypatch.setenv("OCTAVO_CACHE", str(tmp_path / "cache"))
+    def publish_at_once(material, *_rest):
+        with new_version(material.recipe.store, "m") as draft:
+            draft.write("model.onnx", b"a graph")
+
+    monkeypatch.setattr("octavo.ladder.compress._climb", publish_at_once)
     monkeypatch.setattr("octavo.store.publish.os.fsync", full)
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(
-        f'teacher = "{teacher}"\nmodel = "m"\nmax_length = 16\n[data]\ntrain = "train.jsonl"\ndev = "dev.jsonl"\n'
-        'test = "test.jsonl"\n[quantize]\nobservers = ["max"]\n[distill]\nepochs = 0\n[certify]\ntiming_s = 0.1\n',
-        "utf-8",
-    )
-    ran = octavo("compress", recipe)
-    assert ran.code == 2
-    assert "bytes free" in ran.err
-    assert not list(store.rglob("*.onnx"))
-    assert not list(store.glob("m/*"))
+    message = compress(teacher)
+    assert "model.onnx needs 7 bytes" in message
+    assert "Free some space" in message
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_missing_extra_says_how_to_install_it(rows, teacher, tmp_path):

@@ -1,7 +1,6 @@
-import numpy as np
 import pytest
 
-from octavo.distill.finetune import finetune, run_all
+from octavo.distill.finetune import finetune
 from octavo.distill.trainer import Plan
 from octavo.encoder.folder import classifier_from_folder, read_folder
 from octavo.engines.torch import TorchEngine
@@ -72,21 +71,3 @@ def test_a_dev_label_that_training_lacks_is_named(encoder, tmp_path):
     dev = Rows("dev", [Row("play some music", "musik", "dev.jsonl:3")], sha256="")
     with pytest.raises(InputError, match=r"dev\.jsonl:3"):
         tune(encoder, tmp_path / "out", dev=dev)
-
-
-class TestRunAll:
-    def test_gives_rows_back_in_their_order(self, make_batch):
-        batch = make_batch([5, 2, 9, 2, 30, 1, 7], seed=3)
-        calls = []
-
-        def run(part):
-            calls.append(part.lengths.tolist())
-            return np.stack([part.lengths, part.ids[part.offsets[:-1]]], axis=1).astype(np.float32)
-
-        got = run_all(run, batch, rows=3)
-        assert got[:, 0].tolist() == batch.lengths.tolist()
-        assert got[:, 1].tolist() == batch.ids[batch.offsets[:-1]].tolist()
-        assert calls == [[30, 9, 7], [5, 2, 2], [1]]  # of like length together
-
-    def test_of_nothing(self, make_batch):
-        assert run_all(lambda part: np.zeros((len(part), 4), np.float32), make_batch([])).shape == (0, 4)

@@ -31,7 +31,8 @@ def folder(originals, tmp_path):
 def change_config(folder, **changes):
     file = folder / "config.json"
     config = json.loads(file.read_text("utf-8")) | changes
-    file.write_text(json.dumps({key: value for key, value in config.items() if value is not ...}), "utf-8")
+    kept = {key: value for key, value in config.items() if value is not ...}  # ... removes the key
+    file.write_text(json.dumps(kept), "utf-8")
 
 
 def change_tensors(folder, change):
@@ -163,10 +164,29 @@ class TestRefusals:
         with pytest.raises(ModelError, match=r"classifier\.weight has shape \(5, 32\).*asks for \(2, 32\)"):
             classifier_from_folder(read_folder(folder))
 
-    def test_no_labels(self, folder):
+    def test_no_labels_are_the_two_default_ones(self, folder):
+        """`transformers` leaves them out of config.json; a head of another size is refused."""
         change_config(folder, id2label=...)
-        with pytest.raises(ModelError, match="id2label"):
+        assert read_folder(folder).labels == ("LABEL_0", "LABEL_1")
+        with pytest.raises(ModelError, match=r"classifier\.weight has shape \(5, 32\).*asks for \(2, 32\)"):
             classifier_from_folder(read_folder(folder))
+
+    @pytest.mark.parametrize("labels", [None, [], ["a", "b"], {"0": "a", "2": "b"}, {"0": 1, "1": 2}, {"0": "a"}])
+    def test_unusable_labels(self, folder, labels):
+        change_config(folder, id2label=labels)
+        with pytest.raises(ModelError, match=r"id2label|at least 2 labels"):
+            classifier_from_folder(read_folder(folder))
+
+    @pytest.mark.parametrize("task", ["BertForTokenClassification", "BertForMaskedLM"])
+    def test_a_model_of_another_task(self, folder, task):
+        change_config(folder, architectures=[task])
+        with pytest.raises(ModelError, match=f"holds a {task}.*BertForSequenceClassification"):
+            classifier_from_folder(read_folder(folder))
+
+    @pytest.mark.parametrize("value", [None, "BertForMaskedLM", [None], [["a"]], 3])
+    def test_architectures_that_are_no_list_of_names_say_nothing(self, folder, value):
+        change_config(folder, architectures=value)
+        classifier_from_folder(read_folder(folder))
 
 
 class _Touch:

@@ -16,10 +16,10 @@ from octavo.store.versions import current, versions
 from octavo.types import Observer, Verdict
 
 
-def recipe_for(task: Path, store: Path, *, margin=0.2, epochs=1, control=False, observers=(Observer.MAX,), **changes):
-    data = DataFiles(train=task / "train.jsonl", dev=task / "dev.jsonl", test=task / "test.jsonl")
+def recipe_for(folder: Path, store: Path, *, margin=0.2, epochs=1, control=False, observers=(Observer.MAX,), **changes):
+    data = DataFiles(train=folder / "train.jsonl", dev=folder / "dev.jsonl", test=folder / "test.jsonl")
     recipe = Recipe(
-        teacher=task / "my-teacher",
+        teacher=folder / "my-teacher",
         data=data,
         store=store,
         quantize=Quantization(observers=observers),
