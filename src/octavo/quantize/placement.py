@@ -54,7 +54,12 @@ def calibrate(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> dict[s
     histograms: dict[str, Histogram] = {name: Histogram() for name in linears(model)}
 
     def watch(name: str) -> Any:
-        return lambda _module, args: histograms[name].add(args[0])
+        def count(_module: nn.Module, args: tuple[Any, ...]) -> None:
+            # The last layer asks QKV for Q of the first tokens, then for K and V of all: count no token twice.
+            if len(args) == 1 or args[1].stop is None:
+                histograms[name].add(args[0])
+
+        return count
 
     handles = [module.register_forward_pre_hook(watch(name)) for name, module in linears(model).items()]
     try:

@@ -159,7 +159,11 @@ class TestWeights:
     def test_each_channel_reaches_its_highest_level(self, weight):
         stored, _ = int8_weight(torch.from_numpy(weight))
         for row, levels in zip(weight, stored, strict=True):
-            assert int(levels.abs().max()) == (127 if np.abs(row).max() > 1e-9 else 0)
+            largest = np.abs(row).max()
+            if largest == 0:
+                assert not levels.any()
+            elif largest > 127 * 1e-12:  # below, the smallest scale holds
+                assert int(levels.abs().max()) == 127
 
     def test_channels_are_independent(self):
         weight = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
