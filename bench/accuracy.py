@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from octavo.cli.progress import shown_progress
 
 from octavo.certify.decision import decide
 from octavo.certify.statistics import paired_bootstrap
+from octavo.cli.progress import shown_progress
 from octavo.data.rows import read_rows
 from octavo.data.sample import sample_encoder, write_sample
 from octavo.distill.finetune import finetune

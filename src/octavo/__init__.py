@@ -1,10 +1,10 @@
 """Octavo folds a fine-tuned BERT search model into INT8, proves that nothing was lost, and serves it.
 
-    import octavo
+import octavo
 
-    octavo.compress(recipe)                      # needs the extra `compress` (torch)
-    with octavo.load("store/my-model") as model: # needs no torch
-        model.predict(["list all running containers"])
+octavo.compress(recipe)                      # needs the extra `compress` (torch)
+with octavo.load("store/my-model") as model: # needs no torch
+    model.predict(["list all running containers"])
 """
 
 from __future__ import annotations
@@ -36,4 +36,11 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'octavo' has no attribute '{name}'")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("octavo"):
+            raise
+        from octavo.errors import MissingExtraError
+
+        raise MissingExtraError(error.name, "compress") from None

@@ -196,6 +196,19 @@ def test_serving_needs_no_torch_and_answers_the_same(octavo, made, environment, 
     assert loaded.stdout.strip() == str(LABELS)
 
 
+def test_the_end_of_the_demo_answers_and_says_what_to_type(made, capsys):
+    from octavo.cli import demo
+
+    answers = demo._answers(made[0] / "store/tiny")
+    assert [answer["text"] for answer in answers] == list(demo.QUERIES)
+    demo._print(answers, Path("demo"), Path("demo/store"))
+    shown = capsys.readouterr().out
+    assert all(query in shown for query in demo.QUERIES)
+    assert "octavo predict demo/store/tool-intent" in shown
+    demo._print([], Path("demo"), Path("demo/store"))
+    assert "octavo predict" not in capsys.readouterr().out
+
+
 def _dev_scores(checkpoint: Path) -> list[float]:
     from safetensors import safe_open
 

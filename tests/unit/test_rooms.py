@@ -30,7 +30,7 @@ def _imports(file: Path) -> set[str]:
 @pytest.mark.parametrize("file", sorted(SOURCE.rglob("*.py")), ids=lambda file: str(file.relative_to(SOURCE)))
 def test_no_module_imports_upwards(file: Path) -> None:
     room = file.relative_to(SOURCE).parts[0].removesuffix(".py")
-    if room == "__init__":
+    if room in ("__init__", "__main__"):
         return
     assert room in ROOMS, f"{room} is no room of the house; ARCHITECTURE.md lists them"
     above = {name for name in _imports(file) if ROOMS.index(name) > ROOMS.index(room)}
@@ -39,7 +39,7 @@ def test_no_module_imports_upwards(file: Path) -> None:
 
 def test_every_room_is_known() -> None:
     found = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert found - {"__init__"} == set(ROOMS)
+    assert found - {"__init__", "__main__"} == set(ROOMS)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,12 @@ def test_every_room_is_known() -> None:
 def test_serving_imports_no_torch(module: str) -> None:
     code = f"import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None; import {module}"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_library_says_which_extra_is_missing() -> None:
+    code = "import sys; sys.modules['torch'] = None; import octavo; octavo.compress"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert "pip install 'octavo[compress]'" in done.stderr
 
 
 def test_public_names_exist() -> None:

@@ -16,10 +16,10 @@ import numpy as np
 
 from octavo.certify.calibration import ScoreShift, expected_calibration_error, score_shift
 from octavo.certify.decision import decide
-from octavo.engines.hardware import Hardware
 from octavo.certify.latency import Latency, LatencySummary, speedup, speedup_batch1
 from octavo.certify.slices import Slice, length_bands, slices_by
 from octavo.certify.statistics import McNemar, Scores, mcnemar, paired_bootstrap
+from octavo.engines.hardware import Hardware
 from octavo.errors import InputError, OctavoError, ReleaseError
 from octavo.types import FloatArray, Interval, Verdict
 
@@ -304,9 +304,7 @@ def read_certificate(content: bytes, source: str) -> Certificate:
     try:
         written_format = msgspec.json.decode(content, type=_Format).format
         if written_format != FORMAT:
-            raise ReleaseError(
-                f"{source}: certificate format {written_format}; this Octavo reads format {FORMAT}."
-            )
+            raise ReleaseError(f"{source}: certificate format {written_format}; this Octavo reads format {FORMAT}.")
         certificate = msgspec.json.decode(content, type=Certificate)
         verdict = decide(
             certificate.difference, certificate.difference_sd, certificate.rows, certificate.margin
@@ -379,9 +377,7 @@ def _determinism(evidence: Evidence) -> Determinism | None:
 
 
 def _speedups(timing: Timing, ratio: Any) -> dict[str, Interval]:
-    return {
-        name: ratio(timing.baselines[name], timing.engine) for name in BASELINES if name in timing.baselines
-    }
+    return {name: ratio(timing.baselines[name], timing.engine) for name in BASELINES if name in timing.baselines}
 
 
 def _values(intervals: Mapping[str, Interval]) -> dict[str, float]:

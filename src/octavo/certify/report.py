@@ -54,8 +54,9 @@ def report_html(
         InputError: no certificates, or a chosen rung that is not among them.
     """
     pick = _picked(certificates, chosen)
-    # With nothing chosen, the page looks closer at the rung that came nearest.
-    featured = pick or max(certificates, key=lambda c: c.difference.low)
+    # With nothing chosen, the page looks closer at the rung that came nearest: one that dev preferred, hence released.
+    refused = [c for c in certificates if c.version and c.verdict is not Verdict.PASS]
+    featured = pick or max(refused or certificates, key=lambda c: c.difference.low)
     sections = [
         _comparison_section(certificates, featured, pick),
         _latency_section(featured),
@@ -167,13 +168,8 @@ def _key_figures(certificate: Certificate) -> str:
     return f'<dl class="figures">{cells}</dl>'
 
 
-def _comparison_section(
-    certificates: Sequence[Certificate], featured: Certificate, pick: Certificate | None
-) -> str:
-    rungs = [
-        Point(c.rung, c.latency_ms.per_query_batch32, c.engine.value, _mark(c), c is pick)
-        for c in certificates
-    ]
+def _comparison_section(certificates: Sequence[Certificate], featured: Certificate, pick: Certificate | None) -> str:
+    rungs = [Point(c.rung, c.latency_ms.per_query_batch32, c.engine.value, _mark(c), c is pick) for c in certificates]
     baselines = [
         Point(BASELINE_NAMES[name], latency.per_query_batch32, featured.teacher.value, "baseline")
         for name, latency in featured.baselines.items()
@@ -238,9 +234,7 @@ def _changes_section(certificate: Certificate) -> str:
     c = certificate
     changed = c.flip_count - c.mcnemar.lost - c.mcnemar.gained
     if not c.flip_count:
-        return _section(
-            "What changed", f"Nothing: all {count(c.rows, 'row')} are answered as by the teacher."
-        )
+        return _section("What changed", f"Nothing: all {count(c.rows, 'row')} are answered as by the teacher.")
     more = f" The first {len(c.flips)} are listed." if c.flip_count > len(c.flips) else ""
     return _section(
         "What changed",
@@ -268,8 +262,7 @@ def _slices_section(certificate: Certificate) -> str:
             {
                 "Calibration error": f"{percent(c.calibration.engine_ece, 2)}, teacher "
                 f"{percent(c.calibration.teacher_ece, 2)} <small>(expected, 15 bins)</small>",
-                "Shift of a probability": f"{points(shift.mean)} points on average, "
-                f"{points(shift.max)} at most",
+                "Shift of a probability": f"{points(shift.mean)} points on average, {points(shift.max)} at most",
                 "Probability mass moved": f"{percent(shift.total_variation, 2)} per row",
             }
         ),

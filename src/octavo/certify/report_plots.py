@@ -70,10 +70,7 @@ class _Box:
 
     def overlaps(self, other: _Box) -> bool:
         return (
-            self.left < other.right
-            and other.left < self.right
-            and self.top < other.bottom
-            and other.top < self.bottom
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
         )
 
     def within(self, other: _Box) -> bool:
@@ -102,9 +99,7 @@ class _Drawing:
         )
 
     def rect(self, x: float, y: float, width: float, height: float, css: str) -> None:
-        self.parts.append(
-            f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
-        )
+        self.parts.append(f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>')
 
     def path(self, d: str, css: str) -> None:
         self.parts.append(f'<path class="{css}" d="{d}"/>')
@@ -142,8 +137,7 @@ def scatter(points: Sequence[Point], teacher: float, margin: float, *, metric: s
 def forest(spans: Sequence[Span], margin: float) -> str:
     """Draw each rung's difference to the teacher with its interval, against zero and the margin."""
     described = "; ".join(
-        f"{s.name}: {signed_points(s.difference.value)} points {interval_points(s.difference)}, {s.mark}"
-        for s in spans
+        f"{s.name}: {signed_points(s.difference.value)} points {interval_points(s.difference)}, {s.mark}" for s in spans
     )
     title = f"Difference to the teacher with 95% intervals; the margin is −{margin:.2%}"
 
@@ -156,8 +150,7 @@ def forest(spans: Sequence[Span], margin: float) -> str:
 def latency_histogram(runners: Sequence[Latencies], edges_ms: Sequence[float]) -> str:
     """Draw one histogram per runner over a shared logarithmic axis of milliseconds."""
     described = "; ".join(
-        f"{r.name}: median {milliseconds(r.p50_ms)} ms, 99th percentile {milliseconds(r.p99_ms)} ms"
-        for r in runners
+        f"{r.name}: median {milliseconds(r.p50_ms)} ms, 99th percentile {milliseconds(r.p99_ms)} ms" for r in runners
     )
 
     def draw(width: int) -> str:
@@ -225,8 +218,7 @@ def _line_label(content: str, y: float, above: bool, plot: _Box, occupied: Seque
     length = _text_width(content)
     top = y - 20 if above else y + 2
     boxes = [
-        _Box(right - length, top, right, top + 18)
-        for right in _steps(plot.right - 4, plot.left + length + 4, -12.0)
+        _Box(right - length, top, right, top + 18) for right in _steps(plot.right - 4, plot.left + length + 4, -12.0)
     ]
     return next((b for b in boxes if not any(b.overlaps(o) for o in occupied)), boxes[0])
 

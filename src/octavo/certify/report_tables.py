@@ -138,9 +138,7 @@ def _number(content: str, small: str = "") -> str:
 
 
 def _head(*columns: tuple[str, str]) -> str:
-    cells = "".join(
-        f'<th scope="col"{f" class={css}" if css else ""}>{escape(name)}</th>' for name, css in columns
-    )
+    cells = "".join(f'<th scope="col"{f" class={css}" if css else ""}>{escape(name)}</th>' for name, css in columns)
     return f"<thead><tr>{cells}</tr></thead>"
 
 

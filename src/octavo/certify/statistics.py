@@ -55,9 +55,7 @@ class McNemar:
     p_value: float
 
 
-def paired_bootstrap(
-    teacher: Scores, engine: Scores, *, resamples: int = 10_000, seed: int = 0
-) -> PairedComparison:
+def paired_bootstrap(teacher: Scores, engine: Scores, *, resamples: int = 10_000, seed: int = 0) -> PairedComparison:
     """Compare per-row scores in [0, 1] by the paired percentile bootstrap, 95% two-sided.
 
     Two pseudo-rows, one lost and one gained, take part in the resampling only, so that no interval collapses

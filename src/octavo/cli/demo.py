@@ -176,12 +176,13 @@ def _answers(release: Path) -> list[dict[str, Any]]:
 
 
 def _print(answers: list[dict[str, Any]], out: Path, store: Path) -> None:
+    commands = [f"octavo releases {store}", f"octavo compress {out / 'recipe.toml'} --margin 2 --store elsewhere"]
     if answers:
         output.line("\nThe release answers:", style="bold")
-    for answer in answers:
-        output.line(f"  {answer['text']:45}{answer['label']}  {answer['confidence']:.1%}")
+        width = max(len(answer["text"]) for answer in answers)
+        for answer in answers:
+            output.line(f"  {answer['text']:{width}}  {answer['label']}  {answer['confidence']:.1%}")
+        commands = [f"octavo predict {store / MODEL}", f"octavo report {store / MODEL} --open", *commands]
     output.line("\nTry next:", style="bold")
-    output.line(f"  octavo predict {store / MODEL}")
-    output.line(f"  octavo report {store / MODEL} --open")
-    output.line(f"  octavo releases {store}")
-    output.line(f"  octavo compress {out / 'recipe.toml'} --margin 2 --store elsewhere")
+    for command in commands:
+        output.line(f"  {command}")

@@ -57,14 +57,15 @@ def emit_compression(made: Compression) -> None:
 
 def verdict_sentence(certificates: list[Certificate], chosen: str | None) -> str:
     """Say which rung passed and how fast it is, or that none did and what the nearest one lacked."""
-    int8 = [one for one in certificates if "int8" in one.rung]
     if chosen:
         one = next(one for one in certificates if one.rung == chosen)
         return f"{one.rung} passes: {one.reason} {speed_sentence(one)}{_warning(one)}"
-    nearest = max(int8 or certificates, key=lambda one: one.difference.low)
+    # A rung without a version was left behind on the development rows.
+    contenders = [one for one in certificates if one.version and "int8" in one.rung] or certificates
+    nearest = max(contenders, key=lambda one: one.difference.low)
     return (
-        f"No INT8 rung was proved as good as the teacher; what is current was left alone. "
-        f"The nearest is {nearest.rung}: {nearest.reason}"
+        "No INT8 rung that may go live was proved as good as the teacher; what is current was left alone. "
+        f"The nearest is {nearest.rung}: {nearest.reason}{_left_behind(certificates)}"
     )
 
 
@@ -80,6 +81,13 @@ def show_certificate(certificate: Certificate) -> None:
 def exit_code(certificate: Certificate) -> int:
     """Return 0 for a pass and 1 for anything else."""
     return 0 if certificate.verdict is Verdict.PASS else 1
+
+
+def _left_behind(certificates: list[Certificate]) -> str:
+    passed = [one.rung for one in certificates if not one.version and "int8" in one.rung and exit_code(one) == 0]
+    if not passed:
+        return ""
+    return f" ({' and '.join(passed)} would pass, but dev rows chose another; choosing on test rows proves nothing.)"
 
 
 def _warning(certificate: Certificate) -> str:

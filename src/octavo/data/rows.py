@@ -68,9 +68,7 @@ def read_texts(paths: Iterable[str | Path]) -> Iterator[str]:
     for log in logs:
         _check_is_file(log)
         if log.suffix.lower() not in _LOG_SUFFIXES:
-            raise InputError(
-                f'{log}: a query log is .txt (one query a line) or .jsonl ({{"text": ...}}); rename it.'
-            )
+            raise InputError(f'{log}: a query log is .txt (one query a line) or .jsonl ({{"text": ...}}); rename it.')
     return _distinct(text for log in logs for text in _log_texts(log))
 
 
@@ -147,19 +145,14 @@ def _object_from_line(line: str, where: str) -> dict[str, Any]:
         content = json.loads(line)
     # Besides JSONDecodeError: integers of thousands of digits (ValueError), brackets nested without end.
     except (ValueError, RecursionError) as error:
-        what = (
-            f"{error.msg} at column {error.colno}"
-            if isinstance(error, json.JSONDecodeError)
-            else "too deep or long"
-        )
+        what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "too deep or long"
         raise InputError(
             f"{where}: not valid JSON ({what}): {shown(line.strip())}. "
             'Write one object a line: {"text": "...", "label": "..."}.'
         ) from error
     if not isinstance(content, dict):
         raise InputError(
-            f"{where}: expected a JSON object but found {shown(line.strip())}. "
-            'Write {"text": "...", "label": "..."}.'
+            f'{where}: expected a JSON object but found {shown(line.strip())}. Write {{"text": "...", "label": "..."}}.'
         )
     return content
 
@@ -181,9 +174,7 @@ def _label_of(content: dict[str, Any], where: str, labelled: bool) -> str | None
     if label is None and not labelled:
         return None
     if label is None:
-        raise InputError(
-            f'{where}: there is no "label" for the text {shown(well_formed(content["text"]))}. Add one.'
-        )
+        raise InputError(f'{where}: there is no "label" for the text {shown(well_formed(content["text"]))}. Add one.')
     if isinstance(label, int) and not isinstance(label, bool):
         return str(label)
     if not isinstance(label, str) or not label.strip():

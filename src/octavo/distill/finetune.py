@@ -64,6 +64,7 @@ def finetune(
         plan,
         label="fine-tune",
         progress=progress,
+        describe="accuracy on dev {:.1%}".format,
         checkpoint=out.with_name(f".{out.name}.checkpoint.safetensors"),
         fingerprint=f"{plan} {train_rows.sha256} {dev_rows.sha256} {encoder.path.resolve()} {max_length}",
     )

@@ -68,6 +68,7 @@ def train(
     *,
     label: str,
     progress: Progress,
+    describe: Callable[[float], str] = "dev {:.4f}".format,
     checkpoint: Path | None = None,
     fingerprint: str = "",
 ) -> Trained:
@@ -84,6 +85,7 @@ def train(
         plan: epochs, rates, seed.
         label: names the job in the progress display.
         progress: where to report.
+        describe: says a dev score to people.
         checkpoint: file that an interrupted run resumes from; removed at the end.
         fingerprint: names the job; a checkpoint of another job is ignored.
     """
@@ -99,7 +101,7 @@ def train(
 
     settled = True  # weights, moments and state belong together
     with progress.step(label, total) as bar:
-        bar.advance(state.step, _note(state))
+        bar.advance(state.step, _note(state, describe))
         try:
             while (epoch := len(state.dev_scores) - 1) < plan.epochs and not _out_of_patience(state, plan):
                 model.train()
@@ -115,14 +117,14 @@ def train(
                     optimizer.step()
                     state.step += 1
                     settled = True
-                    bar.advance(1, f"loss {loss.item():.3f}, {_note(state)}")
+                    bar.advance(1, f"loss {loss.item():.3f}, {_note(state, describe)}")
                     if state.step % _STEPS_BETWEEN_CHECKPOINTS == 0:
                         keep()
                 score = dev_score(model.eval())
                 settled = False
                 _close_epoch(state, score, model)
                 settled = True
-                bar.advance(0, _note(state))
+                bar.advance(0, _note(state, describe))
                 keep()
         except KeyboardInterrupt:
             if settled:
@@ -173,8 +175,8 @@ def _out_of_patience(state: Checkpoint, plan: Plan) -> bool:
     return len(state.dev_scores) - 1 - state.best_epoch >= plan.patience
 
 
-def _note(state: Checkpoint) -> str:
-    return f"dev {state.dev_scores[-1]:.4f} (best {state.dev_scores[state.best_epoch]:.4f})"
+def _note(state: Checkpoint, describe: Callable[[float], str]) -> str:
+    return f"{describe(state.dev_scores[-1])}, best after epoch {state.best_epoch}"
 
 
 def _snapshot(model: nn.Module) -> dict[str, Tensor]:

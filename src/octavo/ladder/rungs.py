@@ -154,6 +154,7 @@ def _distilled(
         plan,
         label=label,
         progress=progress,
+        describe=lambda score: f"KL from the teacher on dev {-score:.4f}",
         checkpoint=checkpoint,
         fingerprint=_fingerprint(material, plan, start),
     )

@@ -92,17 +92,13 @@ def manifest_from_bytes(content: bytes, source: str) -> Manifest:
         # First the format alone: a newer one may well have fields that this Manifest does not know.
         found = msgspec.json.decode(content, type=_Format).format
         if found != FORMAT:
-            raise ReleaseError(
-                f"{source}: format {found}, and this Octavo reads format {FORMAT}. Upgrade it."
-            )
+            raise ReleaseError(f"{source}: format {found}, and this Octavo reads format {FORMAT}. Upgrade it.")
         manifest = msgspec.json.decode(content, type=Manifest)
     # Besides its own errors, msgspec lets nesting without end (RecursionError) and bad UTF-8 through.
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ReleaseError(f"{source}: the manifest is altered or cut ({error}). {REPAIR}") from error
     if manifest_bytes(manifest) != content or manifest.release_sha256 != _release_sha256(manifest):
-        raise ReleaseError(
-            f"{source}: the manifest is altered: it is not byte for byte what was written. {REPAIR}"
-        )
+        raise ReleaseError(f"{source}: the manifest is altered: it is not byte for byte what was written. {REPAIR}")
     _check_content(manifest, source)
     return manifest
 

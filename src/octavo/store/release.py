@@ -68,9 +68,7 @@ class Release:
         """
         entry = self.manifest.files.get(name)
         if entry is None:
-            raise ReleaseError(
-                f"{self.folder}: the release has no file {name!r}; it has {_listed(self.manifest)}."
-            )
+            raise ReleaseError(f"{self.folder}: the release has no file {name!r}; it has {_listed(self.manifest)}.")
         problem: str | None
         try:
             with _regular_file(self.folder / name) as (file, size):
@@ -104,9 +102,7 @@ class Release:
         try:
             return msgspec.json.decode(content, type=Json)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise ReleaseError(
-                f"{self.folder / name}: not a JSON object ({error}). Publish it anew."
-            ) from error
+            raise ReleaseError(f"{self.folder / name}: not a JSON object ({error}). Publish it anew.") from error
 
 
 def open_release(path: str | Path, progress: Progress | None = None) -> Release:
@@ -151,9 +147,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise ReleaseError(f"{path}: larger than {manifests.MAX_BYTES} bytes; no manifest is. {REPAIR}")
     manifest = manifests.manifest_from_bytes(content, str(path))
     if VERSION.fullmatch(folder.name) and manifest.version != folder.name:
-        raise ReleaseError(
-            f"{path}: the manifest is of version {manifest.version}, its folder is {folder.name}."
-        )
+        raise ReleaseError(f"{path}: the manifest is of version {manifest.version}, its folder is {folder.name}.")
     return manifest
 
 
@@ -176,13 +170,9 @@ def _resolved(path: Path) -> Path:
     if os.path.lexists(path / manifests.FILE_NAME):
         return path
     if not path.is_dir():
-        raise ReleaseError(
-            f"{path}: there is no such folder. Give <store>/<model> or <store>/<model>/<version>."
-        )
+        raise ReleaseError(f"{path}: there is no such folder. Give <store>/<model> or <store>/<model>/<version>.")
     if versions := version_folders(path):
-        raise ReleaseError(
-            f"{path}: no version is current. Make one so, or name one of: {', '.join(versions)}."
-        )
+        raise ReleaseError(f"{path}: no version is current. Make one so, or name one of: {', '.join(versions)}.")
     models = sorted(child.name for child in path.iterdir() if child.is_dir() and version_folders(child))
     if models:
         raise ReleaseError(f"{path}: this is a store. Name one of its models: {', '.join(models)}.")
@@ -232,9 +222,7 @@ def _difference(entry: FileEntry, size: int, sha256: str) -> str | None:
     if size == 0 and entry.size_bytes > 0:
         return f"empty, and should have {entry.size_bytes} bytes"
     if size != entry.size_bytes:
-        return (
-            f"{'cut' if size < entry.size_bytes else 'altered'}: {size} bytes instead of {entry.size_bytes}"
-        )
+        return f"{'cut' if size < entry.size_bytes else 'altered'}: {size} bytes instead of {entry.size_bytes}"
     if sha256 != entry.sha256:
         return f"altered: its sha256 is {sha256[:12]}… instead of {entry.sha256[:12]}…"
     return None

@@ -53,17 +53,13 @@ class Classify:
             raise ModelError(f"config.json: problem_type is '{problem}'; {NAME} needs one label per text.")
         names = config.get("id2label")
         if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-            raise ModelError(
-                'config.json: there is no id2label such as {"0": "refund", "1": "greeting"}. Add it.'
-            )
+            raise ModelError('config.json: there is no id2label such as {"0": "refund", "1": "greeting"}. Add it.')
         by_id = {str(key): name for key, name in names.items()}
         try:
             return cls(tuple(by_id[str(i)] for i in range(len(by_id))))
         except KeyError as error:
             missing = error.args[0]
-            raise ModelError(
-                f"config.json: id2label has {len(by_id)} entries but none for id {missing}."
-            ) from error
+            raise ModelError(f"config.json: id2label has {len(by_id)} entries but none for id {missing}.") from error
 
     def truth(self, rows: Sequence[Row]) -> IntArray:
         """Return the label ids of `rows`, (rows,).
@@ -88,8 +84,7 @@ class Classify:
         best = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]  # (batch, top_k)
         probabilities = np.take_along_axis(softmax(logits), best, axis=1)  # (batch, top_k)
         return [
-            self._classification(ids, values)
-            for ids, values in zip(best.tolist(), probabilities.tolist(), strict=True)
+            self._classification(ids, values) for ids, values in zip(best.tolist(), probabilities.tolist(), strict=True)
         ]
 
     def score(self, logits: FloatArray, truth: IntArray) -> FloatArray:
@@ -105,9 +100,7 @@ class Classify:
 
     def _check_shape(self, logits: FloatArray) -> None:
         if logits.ndim != 2 or logits.shape[1] != len(self.labels):
-            raise ModelError(
-                f"The head's output has shape {logits.shape}, and there are {len(self.labels)} labels."
-            )
+            raise ModelError(f"The head's output has shape {logits.shape}, and there are {len(self.labels)} labels.")
 
 
 def softmax(logits: FloatArray) -> FloatArray:

@@ -15,8 +15,8 @@ from octavo.certify.certificate import (
     Timing,
     certificate_from,
 )
-from octavo.engines.hardware import Hardware
 from octavo.certify.latency import LatencySummary, measure
+from octavo.engines.hardware import Hardware
 
 LABELS = ("weather", "music", "navigation", "shopping", "订票")
 HARDWARE = Hardware(
@@ -43,9 +43,7 @@ def _answers(classes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) 
     )
 
 
-def evidence_of(
-    rows: int = 1000, lost: int = 4, gained: int = 3, changed: int = 2, seed: int = 0
-) -> Evidence:
+def evidence_of(rows: int = 1000, lost: int = 4, gained: int = 3, changed: int = 2, seed: int = 0) -> Evidence:
     """Rows of which the teacher answers 90%, and the engine all but so many of the same."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, len(LABELS), rows)

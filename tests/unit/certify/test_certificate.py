@@ -86,9 +86,7 @@ def test_a_baseline_that_was_not_measured_is_null(make_certificate):
     assert content["speedup"]["openvino_fp32"] > 1
 
 
-def test_determinism_compares_rows_alone_and_in_a_batch(
-    make_certificate, evidence_of, identity_of, timing_of
-):
+def test_determinism_compares_rows_alone_and_in_a_batch(make_certificate, evidence_of, identity_of, timing_of):
     determinism = make_certificate().determinism
     assert (determinism.rows, determinism.identical_answers) == (8, 8)
     assert determinism.max_difference == pytest.approx(1e-4, rel=1e-2)
@@ -167,9 +165,7 @@ def test_refuses_a_verdict_that_its_numbers_deny(make_certificate):
 def test_refuses_evidence_whose_parts_differ_in_length(evidence_of, identity_of, timing_of):
     evidence = evidence_of()
     with pytest.raises(InputError, match=r"labels.*999"):
-        certificate_from(
-            dataclasses.replace(evidence, labels=evidence.labels[1:]), identity_of(), timing_of(), 0.01
-        )
+        certificate_from(dataclasses.replace(evidence, labels=evidence.labels[1:]), identity_of(), timing_of(), 0.01)
 
 
 def test_refuses_no_rows(evidence_of, identity_of, timing_of):

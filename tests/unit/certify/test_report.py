@@ -55,9 +55,7 @@ def test_the_verdict_comes_first(make_certificate):
     page = Page(write([certificate]))
     text = page.text
     assert "INT8 answers as well as the model it replaces." in text
-    assert re.search(
-        r"−0\.05 points \[−0\.\d\d, \+0\.\d\d\] against a margin of 1\.00, on 4,000 held-out rows", text
-    )
+    assert re.search(r"−0\.05 points \[−0\.\d\d, \+0\.\d\d\] against a margin of 1\.00, on 4,000 held-out rows", text)
     assert f"{times(certificate.speedup.torch_fp32)} faster than PyTorch FP32" in text
     assert f"{times(certificate.speedup.openvino_fp32)} faster than OpenVINO FP32" in text
     assert re.search(r"8\d% of the compute saved", text)
@@ -86,18 +84,14 @@ def test_nothing_chosen_looks_closer_at_the_nearest(make_certificate):
     assert "No rung is proven to be as good as the model that it would replace." in text
     assert "The nearest is int8-qat" in text
     passing = [make_certificate(rows=4000)]
-    assert (
-        "Some rungs are as good as the model, but none was chosen." in Page(write(passing, chosen=None)).text
-    )
+    assert "Some rungs are as good as the model, but none was chosen." in Page(write(passing, chosen=None)).text
 
 
 def test_every_rung_is_in_table_scatter_and_interval_plot(make_certificate):
     rungs = ["fp32", "int8-ptq-max", "int8-qat"]
     html = write([make_certificate(rung=rung) for rung in rungs])
     for rung in rungs:
-        assert (
-            len(re.findall(rf'<text class="label[^"]*"[^>]*>{rung}</text>', html)) >= 4
-        )  # two plots, two widths
+        assert len(re.findall(rf'<text class="label[^"]*"[^>]*>{rung}</text>', html)) >= 4  # two plots, two widths
         assert f'<th scope="row">{rung}<small>' in html
     assert html.count("<tr class=chosen>") == 1
 

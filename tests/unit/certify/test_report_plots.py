@@ -22,9 +22,7 @@ from octavo.types import Interval
 
 
 def svgs(figure):
-    return {
-        int(svg.get("viewBox").split()[2]): svg for svg in ET.fromstring(f"<div>{figure}</div>").iter("svg")
-    }
+    return {int(svg.get("viewBox").split()[2]): svg for svg in ET.fromstring(f"<div>{figure}</div>").iter("svg")}
 
 
 def numbers_of(svg):
@@ -52,9 +50,7 @@ def label_boxes(svg):
 
 def crowd(count):
     marks = ["pass", "inconclusive", "fail"]
-    return [
-        Point(f"int8-rung-{i}", 1.0 + 0.004 * i, 0.9 - 0.0004 * i, marks[i % 3], i == 0) for i in range(count)
-    ]
+    return [Point(f"int8-rung-{i}", 1.0 + 0.004 * i, 0.9 - 0.0004 * i, marks[i % 3], i == 0) for i in range(count)]
 
 
 @pytest.mark.parametrize("count", [1, 4, 9])

@@ -20,9 +20,7 @@ def test_interval_points():
     assert wording.interval_points(Interval(0, -0.0041, 0.0028)) == "[−0.41, +0.28]"
 
 
-@pytest.mark.parametrize(
-    ("ratio", "written"), [(13.2, "13×"), (9.96, "10×"), (2.61, "2.6×"), (0.47, "0.47×")]
-)
+@pytest.mark.parametrize(("ratio", "written"), [(13.2, "13×"), (9.96, "10×"), (2.61, "2.6×"), (0.47, "0.47×")])
 def test_times(ratio, written):
     assert wording.times(ratio) == written
 

@@ -71,7 +71,16 @@ def test_the_sentence_says_what_passed_and_whether_it_pays(ladder, make_certific
     assert "INT8 does not pay on this machine" in verdict_sentence([slow], "int8-qat")
 
 
-def test_the_sentence_names_the_nearest_rung_where_none_passed(ladder):
-    sentence = verdict_sentence(ladder[:3], None)
+def test_the_sentence_names_the_nearest_rung_where_none_passed(make_certificate):
+    near, far = make_certificate(rung="int8-qat", lost=10), make_certificate(rung="int8-ptq-max", lost=100)
+    sentence = verdict_sentence([make_certificate(rung="fp32"), far, near], None)
     assert "No INT8 rung" in sentence
-    assert "nearest is int8-ptq-percentile" in sentence
+    assert "nearest is int8-qat" in sentence
+    assert "would pass" not in sentence
+
+
+def test_a_rung_that_dev_left_behind_is_not_called_the_nearest(make_certificate):
+    lucky = make_certificate(rung="int8-ptq-mse", version="")
+    sentence = verdict_sentence([lucky, make_certificate(rung="int8-ptq-max", lost=100)], None)
+    assert "nearest is int8-ptq-max" in sentence
+    assert "int8-ptq-mse would pass" in sentence

@@ -123,9 +123,7 @@ def test_what_an_error_shows_is_short_and_printable():
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(
-    st.binary(max_size=200) | st.text(max_size=60).map(lambda t: json.dumps({"text": t, "label": t}).encode())
-)
+@given(st.binary(max_size=200) | st.text(max_size=60).map(lambda t: json.dumps({"text": t, "label": t}).encode()))
 def test_arbitrary_bytes_raise_nothing_but_our_errors(tmp_path, content):
     path = _write(tmp_path, content)
     for read in (read_rows, lambda p: read_rows(p, labelled=False), lambda p: list(read_texts([p]))):
@@ -146,9 +144,7 @@ def test_rows_survive_being_written_and_read(tmp_path, pairs):
 
 def test_query_logs_are_joined_and_deduplicated(tmp_path):
     plain = _write(tmp_path, b"\xef\xbb\xbfred shoes\r\n\n  Red Shoes \nblue\xc2\xa0hat\n", "a.txt")
-    lines = _write(
-        tmp_path, '{"text": "blue hat"}\n{"text": ""}\n{"text": "red shoes", "label": "x"}\n', "b.JSONL"
-    )
+    lines = _write(tmp_path, '{"text": "blue hat"}\n{"text": ""}\n{"text": "red shoes", "label": "x"}\n', "b.JSONL")
     assert list(read_texts([plain, lines])) == ["red shoes", "blue\xa0hat", "blue hat"]
 
 

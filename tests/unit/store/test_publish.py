@@ -105,9 +105,7 @@ def test_a_full_disk_says_needed_and_free_and_leaves_nothing(tmp_path, monkeypat
         return real(source, target)
 
     monkeypatch.setattr(publishing, "_copied", copied)
-    with pytest.raises(
-        ReleaseError, match=rf"{failing} needs [\d,]+ bytes, and .* has [\d,]+ bytes free"
-    ) as raised:
+    with pytest.raises(ReleaseError, match=rf"{failing} needs [\d,]+ bytes, and .* has [\d,]+ bytes free") as raised:
         publish(tmp_path / "store")
     assert "draft" not in str(raised.value)
     assert _everything(tmp_path) == []
@@ -192,9 +190,7 @@ def test_threads_get_distinct_versions(tmp_path, monkeypatch, with_locks):
     assert sorted(made, key=int) == [str(i) for i in range(1, 25)]
     assert not list((tmp_path / "intent").glob(".*"))
     for version in made:
-        assert open_release(tmp_path / "intent" / version).read_json("certificate.json") == {
-            "version": version
-        }
+        assert open_release(tmp_path / "intent" / version).read_json("certificate.json") == {"version": version}
 
 
 def test_processes_get_distinct_versions(tmp_path):

@@ -48,9 +48,7 @@ def test_a_flipped_byte_is_refused(release, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    "keep", [lambda n: n - 1, lambda n: n // 2, lambda n: 0], ids=["last byte", "half", "all"]
-)
+@pytest.mark.parametrize("keep", [lambda n: n - 1, lambda n: n // 2, lambda n: 0], ids=["last byte", "half", "all"])
 def test_a_cut_or_empty_file_is_refused(release, name, keep):
     path = release / name
     path.write_bytes(path.read_bytes()[: keep(path.stat().st_size)])

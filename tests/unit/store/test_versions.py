@@ -13,9 +13,7 @@ def test_model_names_that_folders_and_urls_can_hold(name, tmp_path):
     assert model_folder(tmp_path, name) == tmp_path / name
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", ".a", "-a", "a/b", "a b", "a\n", "naïve", "x" * 65, "current", "a\0"]
-)
+@pytest.mark.parametrize("name", ["", ".", "..", ".a", "-a", "a/b", "a b", "a\n", "naïve", "x" * 65, "current", "a\0"])
 def test_other_model_names_are_refused(name, tmp_path):
     for use in (model_folder, current, versions):
         with pytest.raises(ReleaseError, match="not a model name"):

@@ -52,11 +52,7 @@ def test_decode_orders_the_likeliest_labels():
     first, second = TASK.decode(np.array([[0, 2, 1], [5, 5, 4]], np.float32), top_k=2)
     assert first.label == "refund"
     assert list(first.scores) == ["refund", "tracking"]
-    assert (
-        first.confidence
-        == first.scores["refund"]
-        == pytest.approx(np.exp(2) / (1 + np.e + np.exp(2)), rel=1e-6)
-    )
+    assert first.confidence == first.scores["refund"] == pytest.approx(np.exp(2) / (1 + np.e + np.exp(2)), rel=1e-6)
     assert second.label == "greeting"  # of equals, the first
     assert TASK.decode(np.empty((0, 3), np.float32)) == []
     with pytest.raises(InputError, match="top_k"):
