@@ -30,7 +30,7 @@ format: $(VENV)/.dev  ## Rewrite the source in the house style
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.bench  ## Measure what INT8 costs in accuracy on the sample, with peers (about 10 minutes)
-	$(BIN)/python bench/accuracy.py --name sample --work runs/sample --margin 1.0 --kd-epochs 3
+	$(BIN)/python bench/accuracy.py --name sample --work runs/sample --margin 1.0 --kd-epochs 2
 
 docs: $(VENV)/.dev  ## Run every command block of the documentation
 	$(BIN)/python -m pytest tests/docs

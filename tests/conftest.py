@@ -90,15 +90,17 @@ def make_classifier(torch_on_one_thread: Any) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def make_quantized(make_classifier: Any, make_batch: Any, inputs_of: Any) -> Callable[..., Any]:
-    """Return a `make_classifier` model, calibrated on random batches and fake-quantized."""
+    """Return a `make_classifier` model, smoothed, calibrated on random batches and fake-quantized."""
     from octavo.quantize.placement import amax_by_layer, calibrate, quantize
+    from octavo.quantize.smoothing import smoothing_factors
     from octavo.types import Observer
 
-    def make(family: str = "bert", **options: Any) -> Any:
+    def make(family: str = "bert", *, smoothing: float = 0.5, **options: Any) -> Any:
         model = make_classifier(family, **options)
         offset = model.config.position_offset
         seen = [inputs_of(make_batch([3, 9, 17, 6, 30, 12], seed), offset) for seed in range(4)]
-        quantize(model, amax_by_layer(calibrate(model, seen), Observer.MAX))
+        factors = smoothing_factors(model, seen, smoothing) if smoothing else {}
+        quantize(model, amax_by_layer(calibrate(model, seen, factors), Observer.MAX), factors)
         return model
 
     return make
@@ -123,7 +125,8 @@ def reaction_to_flips(torch_on_one_thread: Any) -> Callable[..., float]:
             x = args[0]
             chosen = torch.rand(x.shape, generator=generator) < share
             signs = torch.randint(0, 2, x.shape, generator=generator) * 2 - 1
-            return (x + module.input_quantizer.scale * chosen * signs, *args[1:])
+            step = module.input_quantizer.scale * (1 if module.smoothing is None else module.smoothing)
+            return (x + step * chosen * signs, *args[1:])
 
         with torch.no_grad():
             plain = model(*inputs)

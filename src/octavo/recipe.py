@@ -40,10 +40,12 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     Attributes:
         observers: which ways to choose clipping values are tried.
         calibration_rows: how many training rows are observed.
+        smoothing: how much of the range of outlier channels moves into the weights, 0 (none) to 1.
     """
 
     observers: tuple[Observer, ...] = tuple(Observer)
     calibration_rows: _Positive = 1024
+    smoothing: _Fraction = 0.5
 
 
 class Distillation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 # Of the teacher.
 EPOCHS = 6
-LEARNING_RATE = 3e-4
+LEARNING_RATE = 5e-4
 BATCH_SIZE = 32
 MAX_LENGTH = 128
 # Of KD-QAT.
-KD_EPOCHS = 3
+KD_EPOCHS = 2
 
 MODEL = "tool-intent"
 QUERIES = (

@@ -62,20 +62,25 @@ class _QdqLinear(nn.Module):
     weight_zero: Tensor
     input_scale: Tensor
     input_zero: Tensor
+    input_factor: Tensor | None
     bias: Tensor
 
     def __init__(self, linear: QuantizedLinear, factor: Tensor, outputs: slice) -> None:
         super().__init__()
-        levels, scale = int8_weight(linear.weight)
+        levels, scale = int8_weight(linear.smoothed_weight)
         scale = (scale * factor)[outputs]  # exact in the levels: only the scale of the outputs changes
         self.register_buffer("weight", levels[outputs].t().contiguous())  # (in, out)
         self.register_buffer("weight_scale", scale.clone())  # (out,)
         self.register_buffer("weight_zero", torch.zeros(len(scale), dtype=torch.int8))
         self.register_buffer("input_scale", linear.input_quantizer.scale.detach().clone())  # ()
         self.register_buffer("input_zero", torch.zeros((), dtype=torch.int8))
+        smoothing = linear.smoothing
+        self.register_buffer("input_factor", None if smoothing is None else 1 / smoothing)  # (in,)
         self.register_buffer("bias", (linear.bias.detach() * factor)[outputs].clone())
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.input_factor is not None:
+            x = x * self.input_factor
         symbolic = torch.onnx.ops.symbolic
         quantizer = (self.input_scale, self.input_zero)
         levels = symbolic("QuantizeLinear", (x, *quantizer), dtype=torch.int8, shape=x.shape)

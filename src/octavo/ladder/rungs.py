@@ -23,6 +23,7 @@ from octavo.encoder.running import ROWS_PER_CALL, run_all, tensors_from_layout
 from octavo.ladder.material import Material
 from octavo.progress import Progress
 from octavo.quantize.placement import amax_by_layer, calibrate, quantize
+from octavo.quantize.smoothing import smoothing_factors
 from octavo.text.layout import layout_from_batch
 from octavo.types import FloatArray
 
@@ -77,21 +78,23 @@ def calibrated(material: Material, progress: Progress) -> list[Candidate]:
     generator = np.random.default_rng(material.recipe.seed)
     rows = generator.permutation(len(material.train))[: settings.calibration_rows]
     batches = list(material.train.select(rows).split(ROWS_PER_CALL))
-    with progress.step("calibrate", len(batches)) as bar:
+    passes = 2 if settings.smoothing else 1
+    with progress.step("calibrate", passes * len(batches)) as bar:
 
         def inputs() -> Any:
             for batch in batches:
                 yield tensors_from_layout(layout_from_batch(batch, material.position_offset))
                 bar.advance()
 
-        histograms = calibrate(material.teacher, inputs())
+        factors = smoothing_factors(material.teacher, inputs(), settings.smoothing) if settings.smoothing else {}
+        histograms = calibrate(material.teacher, inputs(), factors)
     candidates = []
     with progress.step("choose the observer on dev rows", len(settings.observers)) as bar:
         for observer in settings.observers:
             model = copy.deepcopy(material.teacher)
-            quantize(model, amax_by_layer(histograms, observer))
+            quantize(model, amax_by_layer(histograms, observer), factors)
             scores = dev_scores(material, model)
-            details = {"observer": observer, "calibration_rows": len(rows)}
+            details = {"observer": observer, "calibration_rows": len(rows), "smoothing": settings.smoothing}
             candidates.append(Candidate(f"int8-ptq-{observer}", Kind.PTQ, model, "int8", scores, details))
             bar.advance(1, f"{observer}: {scores.agreement:.1%} of the teacher's answers")
     return candidates

@@ -22,16 +22,26 @@ from octavo.types import Observer
 
 
 class QuantizedLinear(Linear):
-    """A linear layer whose input and weight are fake-quantized."""
+    """A linear layer whose input and weight are fake-quantized, the input after its channels were smoothed."""
 
-    def __init__(self, linear: Linear, amax: float) -> None:
+    smoothing: Tensor | None
+
+    def __init__(self, linear: Linear, amax: float, smoothing: Tensor | None = None) -> None:
         super().__init__(linear.in_features, linear.out_features)
         self.weight, self.bias = linear.weight, linear.bias
         self.input_quantizer = ActivationQuantizer(amax)
+        self.register_buffer("smoothing", smoothing)
+
+    @property
+    def smoothed_weight(self) -> Tensor:
+        """The weight that is quantized, (out, in)."""
+        return self.weight if self.smoothing is None else self.weight * self.smoothing
 
     def forward(self, x: Tensor, outputs: slice = slice(None)) -> Tensor:
         """Map (rows, in) to (rows, out), or to the columns of `outputs`."""
-        weight = fake_quantize_weight(self.weight)
+        weight = fake_quantize_weight(self.smoothed_weight)
+        if self.smoothing is not None:
+            x = x * (1 / self.smoothing)
         return F.linear(self.input_quantizer(x), weight[outputs], self.bias[outputs])
 
 
@@ -41,8 +51,10 @@ def linears(model: nn.Module) -> dict[str, Linear]:
 
 
 @torch.no_grad()
-def calibrate(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> dict[str, Histogram]:
-    """Run the float model and count what enters each linear layer.
+def calibrate(
+    model: nn.Module, batches: Iterable[tuple[Tensor, ...]], smoothing: Mapping[str, Tensor] | None = None
+) -> dict[str, Histogram]:
+    """Run the float model and count what enters each linear layer, smoothed where there are factors for it.
 
     Args:
         model: a model with unquantized `Linear` layers, in evaluation mode.
@@ -54,10 +66,12 @@ def calibrate(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> dict[s
     histograms: dict[str, Histogram] = {name: Histogram() for name in linears(model)}
 
     def watch(name: str) -> Any:
+        factors = (smoothing or {}).get(name)
+
         def count(_module: nn.Module, args: tuple[Any, ...]) -> None:
             # The last layer asks QKV for Q of the first tokens, then for K and V of all: count no token twice.
             if len(args) == 1 or args[1].stop is None:
-                histograms[name].add(args[0])
+                histograms[name].add(args[0] if factors is None else args[0] * (1 / factors))
 
         return count
 
@@ -76,11 +90,11 @@ def amax_by_layer(histograms: Mapping[str, Histogram], observer: Observer) -> di
     return {name: amax_from_histogram(histogram, observer) for name, histogram in histograms.items()}
 
 
-def quantize(model: nn.Module, amax: Mapping[str, float]) -> None:
+def quantize(model: nn.Module, amax: Mapping[str, float], smoothing: Mapping[str, Tensor] | None = None) -> None:
     """Replace every linear layer by its fake-quantized form, in place, sharing the weights."""
     for name, linear in linears(model).items():
         parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, QuantizedLinear(linear, amax[name]))
+        setattr(model.get_submodule(parent), child, QuantizedLinear(linear, amax[name], (smoothing or {}).get(name)))
 
 
 def set_amax(model: nn.Module, amax: Mapping[str, float]) -> None:

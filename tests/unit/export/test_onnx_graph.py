@@ -118,7 +118,7 @@ class TestWeights:
         assert len(stored) == 4 + 5
         assert all(np.abs(levels.astype(int)).max() == 127 for levels in stored.values())
         for name, linear in linears(model).items():
-            levels, _ = int8_weight(linear.weight)
+            levels, _ = int8_weight(linear.smoothed_weight)
             parts = [levels for key, levels in sorted(stored.items()) if key.startswith(f"{name}.")]
             assert np.array_equal(np.concatenate(parts, axis=1), levels.numpy().T)
 
@@ -203,7 +203,8 @@ def levels_in_torch(model, inputs):
     def watch(module, args):
         assert isinstance(module, QuantizedLinear)
         scale = module.input_quantizer.scale
-        seen.append((module.input_quantizer(args[0]) / scale).round().int().numpy())
+        x = args[0] * (1 / module.smoothing) if module.smoothing is not None else args[0]
+        seen.append((module.input_quantizer(x) / scale).round().int().numpy())
 
     handles = [linear.register_forward_pre_hook(watch) for linear in linears(model).values()]
     try:
