@@ -28,6 +28,7 @@ from octavo.distill.finetune import finetune
 from octavo.distill.trainer import Plan
 from octavo.encoder.folder import read_folder
 from octavo.engines.guard import bucketed_layout
+from octavo.export.onnx_graph import onnx_from_model
 from octavo.ladder.compress import compress
 from octavo.ladder.material import Material, gather
 from octavo.progress import Progress
@@ -65,16 +66,7 @@ def run(options: argparse.Namespace, progress: Progress) -> list[dict[str, Any]]
         finetune(read_folder(sample_encoder()), train, dev, teacher, plan, 128, progress)
     found = []
     for seed in options.seeds:
-        recipe = Recipe(
-            teacher=teacher,
-            model=options.name,
-            data=DataFiles(**files),
-            store=work / "store",
-            seed=seed,
-            distill=Distillation(epochs=options.kd_epochs, control=seed == options.seeds[0]),
-            certify=Certification(margin=options.margin / 100, timing_s=options.timing_s),
-        )
-        made = compress(recipe, progress=progress)
+        made = compress(_recipe(options, teacher, files, seed), progress=progress)
         found += [
             {
                 "rung": one.rung + (" (chosen)" if one.rung == made.chosen else ""),
@@ -93,11 +85,23 @@ def run(options: argparse.Namespace, progress: Progress) -> list[dict[str, Any]]
             for one in made.certificates
         ]
         print(json.dumps(found[-len(made.certificates) :]), flush=True)
-    graph = (made.releases["fp32"] / "model.onnx").read_bytes()
-    material = gather(recipe, progress)
+    material = gather(_recipe(options, teacher, files, 0), progress)
+    graph = onnx_from_model(material.teacher).SerializeToString()
     for name, peer in (("NNCF default PTQ", _nncf), ("ONNX Runtime dynamic", _onnxruntime_dynamic)):
         found.append(_judged(name, material, peer(graph, material), options.margin / 100))
     return found
+
+
+def _recipe(options: argparse.Namespace, teacher: Path, files: dict[str, Path], seed: int) -> Recipe:
+    return Recipe(
+        teacher=teacher,
+        model=options.name,
+        data=DataFiles(**files),
+        store=options.work / "store",
+        seed=seed,
+        distill=Distillation(epochs=options.kd_epochs, control=seed in options.seeds[:1]),
+        certify=Certification(margin=options.margin / 100, timing_s=options.timing_s),
+    )
 
 
 def _judged(name: str, material: Material, run_feeds: Callable[[Feeds], FloatArray], margin: float) -> dict[str, Any]:
@@ -142,7 +146,7 @@ def _nncf(graph: bytes, material: Material) -> Callable[[Feeds], FloatArray]:
 
 
 def _onnxruntime_dynamic(graph: bytes, _material: Material) -> Callable[[Feeds], FloatArray]:
-    """ONNX Runtime's dynamic quantization, weights per channel."""
+    """ONNX Runtime's dynamic quantization with its defaults, weights per channel."""
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -160,7 +164,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--margin", type=float, default=0.5, help="in points")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0], help="none: the peers alone")
     parser.add_argument("--epochs", type=int, default=5, help="of the teacher")
     parser.add_argument("--learning-rate", type=float, default=2e-4, help="of the teacher")
     parser.add_argument("--kd-epochs", type=int, default=2)

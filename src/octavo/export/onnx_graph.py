@@ -116,6 +116,11 @@ def _strip(model: onnx.ModelProto) -> None:
             del holder.metadata_props[:]
         if hasattr(holder, "doc_string"):
             holder.doc_string = ""
+    # Types of constants are said twice; tools that transpose a constant (ONNX Runtime's quantizer) trip over the copy.
+    constants = {tensor.name for tensor in model.graph.initializer}
+    kept = [info for info in model.graph.value_info if info.name not in constants]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
 
 
 @contextmanager

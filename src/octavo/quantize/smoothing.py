@@ -23,9 +23,7 @@ _SMALLEST = 1e-5
 
 
 @torch.no_grad()
-def smoothing_factors(
-    model: nn.Module, batches: Iterable[tuple[Tensor, ...]], strength: float
-) -> dict[str, Tensor]:
+def smoothing_factors(model: nn.Module, batches: Iterable[tuple[Tensor, ...]], strength: float) -> dict[str, Tensor]:
     """Run the float model and return each smoothed layer's factors by name, (in,) each.
 
     Args:

@@ -160,12 +160,12 @@ class TestNumbers:
 
     @pytest.mark.parametrize("lengths", LENGTHS, ids=lambda lengths: f"{len(lengths)} of {max(lengths)}")
     def test_int8_graph_is_within_one_step_of_torch(self, int8, make_batch, inputs_of, lengths, reaction_to_flips):
-        """Every quantized tensor agrees to one level, and nearly everywhere exactly.
+        """Every quantized tensor agrees to one level but for one value in a thousand, and nearly everywhere exactly.
 
         Both compute the same levels from floats that differ by float errors, about 1e-6 of the range or 1e-4 of a
         step: so of ten thousand values a few lie close enough to the middle of two levels to round to the other
-        one. A flip then moves the later values of its row by a fraction of a step, which flips a few more: below the
-        one in a hundred that the tolerance of the logits assumes.
+        one. A flip then moves the later values of its row, by a fraction of a step as a rule and by more than one where
+        smoothing had widened its channel: fewer than the one in a hundred that the tolerance of the logits assumes.
         """
         offset = int8.model.config.position_offset
         batch = make_batch(lengths)
@@ -179,7 +179,8 @@ class TestNumbers:
         assert len(theirs) == len(ours) == 4 + 5
         for levels, reference in zip(theirs, ours, strict=True):
             off = np.abs(levels.astype(int) - reference)
-            assert off.max() <= 1
+            assert off.max() <= 2
+            assert (off > 1).mean() < 0.001
             assert (off > 0).mean() < 0.01
         with torch.no_grad():
             expected = int8.model(*inputs).numpy()
