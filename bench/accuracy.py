@@ -96,7 +96,7 @@ def _recipe(options: argparse.Namespace, teacher: Path, files: dict[str, Path], 
     return Recipe(
         teacher=teacher,
         model=options.name,
-        data=DataFiles(**files),
+        data=DataFiles(train=files["train"], dev=files["dev"], test=files["test"]),
         store=options.work / "store",
         seed=seed,
         distill=Distillation(epochs=options.kd_epochs, control=seed in options.seeds[:1]),
