@@ -79,7 +79,9 @@ class TestGradients:
     def test_scale_gradient_is_that_of_the_surrogate(self, levels, scale):
         """Inside, the rounding residue is a constant number of steps; outside, the function itself is smooth."""
         weight = torch.linspace(-1, 1, 24, dtype=torch.float64)
-        chosen = inside(levels) | outside(levels)
+        # Halfway between two levels, float32 and the float64 below may round apart, and both are right.
+        decided = torch.from_numpy(np.abs(levels % 1 - 0.5) > 1e-3)
+        chosen = (inside(levels) | outside(levels)) & decided
         at = torch.tensor(scale, dtype=torch.float32, requires_grad=True)
         x = tensor_from(levels, at.detach())
         (fake_quantize(x, at) * weight * chosen).sum().backward()
