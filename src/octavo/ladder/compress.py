@@ -102,11 +102,13 @@ def _climb(material: Material, work: Path, progress: Progress, backend: Backend,
             bar.advance(0, candidate.rung)
             builds.append(build(material, candidate, backend, shapes))
             bar.advance()
-    rungs = _certify(material, builds, best_ptq.rung, progress)
+    # The FP32 rung is the baseline in OpenVINO, unless the rungs run on another engine.
+    baseline = None if backend is Backend.OPENVINO else build(material, candidates[0], Backend.OPENVINO, shapes)
+    rungs = _certify(material, builds, baseline, best_ptq.rung, progress)
     ranking = _int8_by_dev(candidates, best_ptq)
     chosen = next((rung for rung in ranking if _passed(rungs, rung)), None)
     published = _publish(material, rungs, ranking, chosen, backend, shapes, reproduce)
-    for one in builds:
+    for one in (*builds, *([baseline] if baseline else [])):
         one.engine.close()
     return Compression(published.certificates, chosen, dict(published.folders), material.warnings)
 
@@ -124,11 +126,15 @@ def _passed(rungs: Sequence[Certified], rung: str) -> bool:
     return any(one.rung == rung and one.certificate.verdict is Verdict.PASS for one in rungs)
 
 
-def _certify(material: Material, builds: Sequence[Build], best_ptq: str, progress: Progress) -> list[Certified]:
+def _certify(
+    material: Material, builds: Sequence[Build], baseline: Build | None, best_ptq: str, progress: Progress
+) -> list[Certified]:
     recipe = material.recipe
     texts = material.test.rows.texts
     runners: dict[str, Any] = {"torch_fp32": torch_fp32(material.folder.path, material.tokenizer.max_length)}
     runners |= {one.candidate.rung: one.answer for one in builds}
+    if baseline:
+        runners["openvino_fp32"] = baseline.answer
     timings = measure(
         runners,
         texts,
@@ -163,8 +169,8 @@ def _certify(material: Material, builds: Sequence[Build], best_ptq: str, progres
 
 
 def _baselines(timings: dict[str, LatencySummary]) -> dict[str, LatencySummary]:
-    """The FP32 rung is the teacher's own weights in the serving engine: the strongest FP32 baseline there is."""
-    return {"torch_fp32": timings["torch_fp32"], "openvino_fp32": timings["fp32"]}
+    """The teacher's own weights, packed, in OpenVINO: the strongest FP32 baseline there is."""
+    return {"torch_fp32": timings["torch_fp32"], "openvino_fp32": timings.get("openvino_fp32", timings["fp32"])}
 
 
 def _selection(material: Material, one: Build, best_ptq: str) -> dict[str, Any]:

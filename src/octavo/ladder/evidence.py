@@ -51,18 +51,11 @@ def evidence_from_engine(task: Classify, held_out: HeldOut, engine: Engine, labe
             alone.append(engine.run(part))
             bar.advance(1)
     answers_alone = answers_from_logits(task, np.concatenate(alone), held_out.truth[:alone_rows])
-    return evidence_from_logits(task, held_out, np.concatenate(parts), answers_alone)
-
-
-def evidence_from_logits(
-    task: Classify, held_out: HeldOut, logits: FloatArray, alone: Answers | None = None
-) -> Evidence:
-    """Put logits beside the teacher's."""
     return Evidence(
         texts=held_out.rows.texts,
         labels=[task.labels[i] for i in held_out.truth],
         lengths=held_out.batch.lengths.tolist(),
         teacher=answers_from_logits(task, held_out.teacher, held_out.truth),
-        engine=answers_from_logits(task, logits, held_out.truth),
-        engine_alone=alone,
+        engine=answers_from_logits(task, np.concatenate(parts), held_out.truth),
+        engine_alone=answers_alone,
     )

@@ -5,6 +5,7 @@ The teacher is the FP32 reference release of the same store, or another release,
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -62,10 +63,13 @@ def recertify(
     opened = open_release(release, progress)
     old = read_certificate(opened.read("certificate.json"), f"{opened.folder}/certificate.json")
     rows = read_rows(test)
-    with load(opened.folder, backend=backend, allow_uncertified=True, check_answers=False) as model:
+    with (
+        load(opened.folder, backend=backend, allow_uncertified=True, check_answers=False) as model,
+        ExitStack() as opened_teacher,
+    ):
         truth = model.task.truth(rows.rows)
         runners: dict[str, Runner] = {"engine": model.logits}
-        answers = _teacher_answers(opened, model, teacher, rows.texts, runners, progress)
+        answers = _teacher_answers(opened, model, teacher, rows.texts, runners, opened_teacher, progress)
         held_out = HeldOut(rows, model.tokenizer.encode(rows.texts), truth, answers)
         timings = measure(
             runners,
@@ -78,7 +82,9 @@ def recertify(
         evidence = evidence_from_engine(model.task, held_out, model.engine, old.rung, progress)
         identity = _identity(opened, model, old, rows.sha256, backend or Backend(model.config.backend))
     timing = Timing(timings["engine"], _baselines(timings))
-    return certificate_from(evidence, identity, timing, margin or old.margin, seed=old.seeds["bootstrap"])
+    return certificate_from(
+        evidence, identity, timing, old.margin if margin is None else margin, seed=old.seeds["bootstrap"]
+    )
 
 
 def _baselines(timings: dict[str, LatencySummary]) -> dict[str, LatencySummary]:
@@ -91,15 +97,14 @@ def _teacher_answers(
     teacher: Path | None,
     texts: list[str],
     runners: dict[str, Runner],
+    stack: ExitStack,
     progress: Progress,
 ) -> FloatArray:
-    """Ask the teacher about every row, and leave it in `runners` as the baseline that it is.
-
-    Runners of a release stay open for the measurement and are freed with the process.
-    """
+    """Ask the teacher about every row, and leave it in `runners` as a baseline, open until `stack` ends."""
     folder = teacher or _reference_folder(release)
     if (folder / "manifest.json").is_file() or (folder / "current").exists():
-        reference = load(folder, allow_uncertified=True)
+        # In OpenVINO whatever the release was certified on: that is what the baseline is named.
+        reference = stack.enter_context(load(folder, backend=Backend.OPENVINO, allow_uncertified=True))
         labels, name = list(reference.config.labels), "openvino_fp32"
         run: Runner = reference.logits
         if reference.config.precision != "fp32":

@@ -6,6 +6,7 @@ import pytest
 
 import octavo
 from octavo.certify.certificate import read_certificate
+from octavo.engines.open import Backend
 from octavo.errors import InputError, Interrupted, ModelError, ReleaseError
 from octavo.ladder.compress import compress
 from octavo.ladder.recertify import recertify
@@ -99,6 +100,18 @@ def test_both_engines_run_a_release(made):
         octavo.load(store / "my-teacher", backend="onnxruntime")
     with octavo.load(store / "my-teacher", backend="onnxruntime", allow_uncertified=True) as other:
         assert [answer.label for answer in other.predict(texts)] == expected
+
+
+def test_baselines_are_what_they_are_named_on_any_engine(tiny_task, tmp_path):
+    recipe = recipe_for(tiny_task, tmp_path / "store", epochs=0)
+    compression = compress(recipe, backend=Backend.ONNXRUNTIME)
+    for one in compression.certificates:
+        assert one.engine_id.startswith("onnxruntime-")
+        assert one.speedup.openvino_fp32 is not None
+    fp32 = compression.certificates[0]
+    assert fp32.baselines["openvino_fp32"] != fp32.latency_ms  # not ONNX Runtime's under OpenVINO's name
+    again = recertify(compression.releases["int8-ptq-max"], tiny_task / "test.jsonl", timing_s=0.1)
+    assert again.engine_id.startswith("onnxruntime-")
 
 
 def test_certifying_again_needs_no_recipe(made, tiny_task):
