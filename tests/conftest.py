@@ -247,13 +247,29 @@ _REQUESTS = {
 }
 
 
+def _save_word_tokenizer(folder: Path) -> None:
+    """One token a word: a trained vocabulary breaks ties by chance, and some are hard to learn from."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    texts = [*_OPENINGS, *(text for request in _REQUESTS.values() for text in request)]
+    words = sorted({word for text in texts for word in text.split()})
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def _synthetic_rows(count: int, seed: int) -> list[dict[str, str]]:
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(count):
         label = list(_REQUESTS)[number % len(_REQUESTS)]
-        words = [rng.choice(_OPENINGS), rng.choice(_REQUESTS[label]), f"{rng.integers(10**6)}"]
-        rows.append({"text": " ".join(words), "label": label})
+        opening = rng.choice(["", *_OPENINGS])
+        ending = rng.choice(["", f"{rng.integers(10**6)}"])
+        text = f"{opening} {rng.choice(_REQUESTS[label])} {ending}".strip()
+        rows.append({"text": text, "label": label})
     return rows
 
 
@@ -272,9 +288,11 @@ def tiny_task(make_folder: Any, tmp_path_factory: pytest.TempPathFactory) -> Pat
     for seed, (name, count) in enumerate({"train": 240, "dev": 90, "test": 300}.items()):
         lines = [json.dumps(row) for row in _synthetic_rows(count, seed)]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
-    plan = Plan(epochs=4, learning_rate=3e-3, batch_size=16, seed=0)
-    encoder = read_folder(make_folder("bert", labels=2))
+    plan = Plan(epochs=8, learning_rate=3e-3, batch_size=16, seed=0)
+    base = make_folder("bert", labels=2)
+    _save_word_tokenizer(base)
+    encoder = read_folder(base)
     train, dev = (read_rows(folder / f"{name}.jsonl") for name in ("train", "dev"))
     made = finetune(encoder, train, dev, folder / "my-teacher", plan, 64, Silent())
-    assert made.training.dev_scores[-1] > 0.9
+    assert made.training.dev_scores[made.training.best_epoch] > 0.9
     return folder
