@@ -17,24 +17,41 @@ class TokenBatch:
     Attributes:
         ids: token ids, (tokens,).
         offsets: where each sequence starts, and the end, (batch + 1,).
+        segments: 0 or 1 for each token: of which text of a pair it is, (tokens,); None for 0 everywhere.
+        reads: places in `ids` of the tokens whose hidden states a head reads, ascending, at least one for each
+            sequence, (reads,); None for the first token of each.
     """
 
     ids: IntArray
     offsets: IntArray
+    segments: IntArray | None = None
+    reads: IntArray | None = None
 
     @classmethod
-    def from_sequences(cls, sequences: Sequence[Sequence[int]]) -> TokenBatch:
-        """Pack token-id sequences, keeping their order.
+    def from_sequences(
+        cls,
+        sequences: Sequence[Sequence[int]],
+        segments: Sequence[Sequence[int]] | None = None,
+        reads: Sequence[Sequence[int]] | None = None,
+    ) -> TokenBatch:
+        """Pack token-id sequences, keeping their order; `reads` are places within each sequence.
 
         Raises:
-            ValueError: a sequence is empty; the layout would answer it with its neighbour's first token.
+            ValueError: a sequence is empty (the layout would answer it with its neighbour's first token), or has
+                nothing to read.
         """
-        if not all(map(len, sequences)):
-            raise ValueError("every sequence must have at least one token")
+        if not all(map(len, sequences)) or not all(map(len, reads or ())):
+            raise ValueError("every sequence must have at least one token, and one to read")
         offsets = np.zeros(len(sequences) + 1, np.int64)
         np.cumsum([len(s) for s in sequences], out=offsets[1:])
-        ids = np.fromiter((i for s in sequences for i in s), np.int64, count=int(offsets[-1]))
-        return cls(ids, offsets)
+        placed = None
+        if reads is not None:
+            starts = np.repeat(offsets[:-1], [len(places) for places in reads])
+            placed = _joined(reads, len(starts)) + starts
+        tokens = int(offsets[-1])
+        return cls(
+            _joined(sequences, tokens), offsets, None if segments is None else _joined(segments, tokens), placed
+        )
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -54,18 +71,42 @@ class TokenBatch:
         """Tokens in the longest sequence; 0 for an empty batch."""
         return int(self.lengths.max(initial=0))
 
+    @property
+    def read_places(self) -> IntArray:
+        """Places of the tokens that a head reads, (reads,)."""
+        return self.offsets[:-1] if self.reads is None else self.reads
+
+    @property
+    def read_offsets(self) -> IntArray:
+        """Where each sequence's reads start in `read_places`, and the end, (batch + 1,)."""
+        return np.searchsorted(self.read_places, self.offsets).astype(np.int64)
+
     def select(self, rows: Sequence[int] | IntArray) -> TokenBatch:
         """Return the sequences at `rows`, in that order."""
         rows = np.asarray(rows, np.int64)
-        lengths = self.lengths[rows]
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        # Where each chosen token lies in self.ids: its sequence's start plus its place in the sequence.
-        places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
-        return TokenBatch(self.ids[places], offsets)
+        places, offsets = _gathered(self.offsets, rows)
+        segments = None if self.segments is None else self.segments[places]
+        if self.reads is None:
+            return TokenBatch(self.ids[places], offsets, segments)
+        read_offsets = self.read_offsets
+        chosen, _ = _gathered(read_offsets, rows)
+        moved = np.repeat(offsets[:-1] - self.offsets[rows], np.diff(read_offsets)[rows])
+        return TokenBatch(self.ids[places], offsets, segments, self.reads[chosen] + moved)
 
     def split(self, rows: int) -> Iterator[TokenBatch]:
         """Yield consecutive batches of at most `rows` sequences."""
         for start in range(0, len(self), rows):
-            offsets = self.offsets[start : start + rows + 1]
-            yield TokenBatch(self.ids[offsets[0] : offsets[-1]], offsets - offsets[0])
+            yield self.select(np.arange(start, min(start + rows, len(self))))
+
+
+def _joined(sequences: Sequence[Sequence[int]], count: int) -> IntArray:
+    return np.fromiter((i for s in sequences for i in s), np.int64, count=count)
+
+
+def _gathered(offsets: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Return where the members of the chosen runs lie, run by run, and the runs' new offsets."""
+    lengths = np.diff(offsets)[rows]
+    new = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(lengths, out=new[1:])
+    # A member's place: its run's start plus its place in the run.
+    return np.arange(new[-1]) + np.repeat(offsets[rows] - new[:-1], lengths), new

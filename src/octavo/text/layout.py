@@ -8,6 +8,7 @@ construction.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,19 @@ from octavo.types import FloatArray, IntArray
 # Finite, so that a sequence made of padding alone gives a uniform softmax instead of NaN, and within fp16.
 MASKED = -10_000.0
 
-INPUT_NAMES = ("input_ids", "position_ids", "slots", "mask", "rows", "first")
+INPUT_NAMES = ("input_ids", "position_ids", "slots", "mask", "rows", "read")
+
+
+class Positions(NamedTuple):
+    """How rows of a model's position table are counted.
+
+    Attributes:
+        offset: row of the first token of a sequence.
+        segment_stride: rows between the tables of segment 0 and segment 1; 0 where the model knows no segments.
+    """
+
+    offset: int = 0
+    segment_stride: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +43,7 @@ class PackedLayout:
         slots: index of the token that fills each slot, (batch, length); padding slots repeat token 0.
         mask: 0 for a token, `MASKED` for padding, added to attention scores, (batch, length).
         rows: slot of each token in the flattened (batch * length) slots, (tokens,).
-        first: index of each sequence's first token, (batch,).
+        read: index of each token that the head reads, (batch,) where it reads one of each sequence, else (reads,).
     """
 
     input_ids: IntArray
@@ -38,7 +51,7 @@ class PackedLayout:
     slots: IntArray
     mask: FloatArray
     rows: IntArray
-    first: IntArray
+    read: IntArray
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -47,7 +60,7 @@ class PackedLayout:
 
 
 def layout_from_batch(
-    batch: TokenBatch, position_offset: int = 0, shape: tuple[int, int, int] | None = None
+    batch: TokenBatch, positions: Positions = Positions(), shape: tuple[int, int, int] | None = None
 ) -> PackedLayout:
     """Lay out a batch, padded at its end to `shape` = (tokens, batch, length) where one is given.
 
@@ -62,6 +75,9 @@ def layout_from_batch(
         raise ValueError(f"shape {shape} cannot hold {batch.tokens} tokens in {len(batch)} sequences")
     lengths = batch.lengths
     place = np.arange(batch.tokens) - np.repeat(batch.offsets[:-1], lengths)
+    position = place + positions.offset
+    if batch.segments is not None:
+        position += batch.segments * positions.segment_stride
     slot = np.repeat(np.arange(len(batch)) * length, lengths) + place
 
     def padded(values: IntArray, size: int) -> IntArray:
@@ -69,15 +85,16 @@ def layout_from_batch(
         out[: len(values)] = values
         return out
 
+    reads = batch.read_places
     slots = np.zeros(sequences * length, np.int64)
     slots[slot] = np.arange(batch.tokens)
     mask = np.full(sequences * length, MASKED, np.float32)
     mask[slot] = 0.0
     return PackedLayout(
         input_ids=padded(batch.ids, tokens),
-        position_ids=padded(place + position_offset, tokens),
+        position_ids=padded(position, tokens),
         slots=slots.reshape(sequences, length),
         mask=mask.reshape(sequences, length),
         rows=padded(slot, tokens),
-        first=padded(batch.offsets[:-1], sequences),
+        read=padded(reads, sequences if len(reads) == len(batch) else tokens),
     )

@@ -1,0 +1,243 @@
+"""What every task has to say for itself, and the values that pass between tasks and the rest. No torch.
+
+A task is one frozen dataclass in a file of its own. The rest of Octavo knows this protocol only: it builds the head
+that the task asks for, runs inputs through engines, and lets the task say what the outputs mean and are worth.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+
+from octavo.types import FloatArray, Input, IntArray, Json, Measure, Outputs
+
+
+class Reads(StrEnum):
+    """Which hidden states a head reads of each sequence."""
+
+    FIRST = "first"
+    LAST = "last"
+    MEAN = "mean"
+    WORDS = "words"  # of each word's first token, after the sequence's first token
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The shape of what follows the encoder.
+
+    Attributes:
+        reads: which hidden states.
+        outputs: width of the output layer; None for no output layer: the hidden state itself.
+        dense: whether a dense layer and an activation come before the output layer.
+        normalize: divide each output row by its length.
+    """
+
+    reads: Reads
+    outputs: int | None = None
+    dense: bool = False
+    normalize: bool = False
+
+
+class Purpose(StrEnum):
+    """What a split is read for."""
+
+    TRAIN = "train"
+    DEV = "dev"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one model answered to a split, in units: texts, sentences or queries.
+
+    Attributes:
+        measures: the first one decides; others decide too where they gate, and are told where they do not.
+        names: the answers as users read them, (units,).
+        agreement: how much of the teacher's answer was kept, 0 to 1, (units,).
+        confidence: the model's probability of its answer, (units,); None where the scores are no probabilities.
+        shown: the scores as users see them: probabilities, relevance scores or vectors, (rows, columns).
+    """
+
+    measures: tuple[Measure, ...]
+    names: Sequence[str]
+    agreement: FloatArray
+    confidence: FloatArray | None
+    shown: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Which inputs are trained on together: group `i` is `inputs[offsets[i]:offsets[i + 1]]`.
+
+    Attributes:
+        inputs: numbers of inputs, (members,).
+        offsets: (groups + 1,).
+    """
+
+    inputs: IntArray
+    offsets: IntArray
+
+    @classmethod
+    def singles(cls, inputs: int) -> Groups:
+        """Return one group per input."""
+        return cls(np.arange(inputs), np.arange(inputs + 1))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+class Split(Protocol):
+    """Rows of a task, checked: the inputs they come to, and what outputs to them are worth."""
+
+    @property
+    def name(self) -> str:
+        """Of the split, for people."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file(s) that the rows were read from."""
+
+    @property
+    def inputs(self) -> Sequence[Input]:
+        """What the model reads, each once."""
+
+    @property
+    def units(self) -> Units:
+        """What is counted and compared."""
+
+    @property
+    def groups(self) -> Groups:
+        """What is trained on together."""
+
+    def answers(self, outputs: Outputs, teacher: Outputs) -> Answers:
+        """Decode and score the outputs to `inputs`; `teacher` holds the teacher's outputs to the same ones."""
+
+    def distance(self, outputs: Outputs, teacher: Outputs) -> float:
+        """Return how far the outputs are from the teacher's; 0 for equal ones. Dev rows choose by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What a certificate counts: rows, sentences or queries.
+
+    Attributes:
+        word: one of them in a word, such as `row`, `sentence` or `query`.
+        texts: as people read them, (units,).
+        truth: the right answer as people read it, (units,).
+        inputs: number of the input that stands for each: its tokens are the unit's length, and it is what is timed,
+            (units,).
+        slices: names of the parts to look at one by one, such as labels, (units,); empty for none.
+    """
+
+    word: str
+    texts: Sequence[str]
+    truth: Sequence[str]
+    inputs: IntArray
+    slices: Sequence[str] = ()
+
+
+class Answer(Protocol):
+    """One answer to one item, for programs (its fields) and for people."""
+
+    def line(self) -> str:
+        """Say it in a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFacts:
+    """What a model folder says about its task.
+
+    Attributes:
+        config: its `config.json`.
+        files: other JSON files by path in the folder, such as `modules.json` and `1_Pooling/config.json`.
+        source: the folder, for messages.
+    """
+
+    config: Json
+    files: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "the folder"
+
+
+class Task(ABC):
+    """What a model does. Subclasses are frozen dataclasses whose fields are what serving must know.
+
+    Attributes:
+        name: `classify`, `tag`, `embed` or `rank`.
+        row_format: one row of data, for help and messages.
+    """
+
+    name: ClassVar[str]
+    row_format: ClassVar[str]
+
+    # How a task is come by.
+
+    @classmethod
+    @abstractmethod
+    def claims(cls, facts: FolderFacts) -> bool:
+        """Return whether a model folder says that it does this task."""
+
+    @classmethod
+    @abstractmethod
+    def from_folder(cls, facts: FolderFacts) -> Self:
+        """Return the task that a folder does. Raises ModelError where the folder lacks what that takes."""
+
+    @classmethod
+    @abstractmethod
+    def from_rows(cls, path: Path) -> Self:
+        """Return the task that training rows call for, such as their labels. Raises InputError for unfit rows."""
+
+    @classmethod
+    @abstractmethod
+    def from_settings(cls, settings: Json) -> Self:
+        """Return the task out of a release's `config.json`. Raises ModelError for unfit settings."""
+
+    # How it is written down.
+
+    @abstractmethod
+    def settings(self) -> Json:
+        """Return what a release keeps; `from_settings` reads it back."""
+
+    @abstractmethod
+    def folder_facts(self) -> FolderFacts:
+        """Return what a model folder has to say to be read back by `from_folder`: keys and files to add."""
+
+    # What it asks of a model, and what it makes of the outputs.
+
+    @property
+    @abstractmethod
+    def head(self) -> Head:
+        """The head that the task needs."""
+
+    @abstractmethod
+    def read(self, path: Path, purpose: Purpose) -> Split:
+        """Read and check a file (or folder) of rows. Raises InputError for unfit rows, naming `file:line`."""
+
+    @abstractmethod
+    def inputs_from_log(self, record: str | Json, source: str) -> list[Input]:
+        """Return the inputs to train on together that one record of a query log comes to; none for an empty one.
+
+        Args:
+            record: a line of text, or the object of a JSON line.
+            source: `file:line`, for messages.
+
+        Raises:
+            InputError: a record of another form.
+        """
+
+    @abstractmethod
+    def item_from_line(self, line: str) -> Any:
+        """Return the item, as `prepare` takes it, that a line typed by a user means. Raises InputError."""
+
+    @abstractmethod
+    def prepare(self, items: Sequence[Any]) -> list[Input]:
+        """Return the inputs that some items come to, in order. Raises InputError for an item of another form."""
+
+    @abstractmethod
+    def decode(self, outputs: Outputs, items: Sequence[Any]) -> list[Any]:
+        """Return the `Answer` to each item, out of the outputs to `prepare(items)`."""
