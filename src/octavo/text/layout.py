@@ -33,6 +33,9 @@ class Positions(NamedTuple):
     segment_stride: int = 0
 
 
+NO_OFFSET = Positions()
+
+
 @dataclass(frozen=True, slots=True)
 class PackedLayout:
     """Inputs of a packed encoder, in the order of `INPUT_NAMES`.
@@ -60,7 +63,7 @@ class PackedLayout:
 
 
 def layout_from_batch(
-    batch: TokenBatch, positions: Positions = Positions(), shape: tuple[int, int, int] | None = None
+    batch: TokenBatch, positions: Positions = NO_OFFSET, shape: tuple[int, int, int] | None = None
 ) -> PackedLayout:
     """Lay out a batch, padded at its end to `shape` = (tokens, batch, length) where one is given.
 
