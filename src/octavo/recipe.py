@@ -95,7 +95,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         data: the rows.
         store: where releases go.
         model: the model's name in the store; the teacher folder's name if empty.
-        task: what the model does.
+        task: what the model does: classify, tag, embed or rank; empty for what the teacher's folder says.
+        trim_vocabulary: drop the tokens that neither training rows nor query logs use.
         max_length: tokens after which a text is cut.
         seed: of everything that draws random numbers.
     """
@@ -104,7 +105,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     data: DataFiles
     store: Path = Path("store")
     model: str = ""
-    task: str = "classify"
+    task: str = ""
+    trim_vocabulary: bool = False
     max_length: _Positive = 128
     seed: int = 0
     quantize: Quantization = Quantization()

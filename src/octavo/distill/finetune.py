@@ -1,21 +1,22 @@
-"""Fine-tuning a classifier on labelled rows: for those who do not bring a teacher of their own."""
+"""Fine-tuning an encoder for a task on labelled rows: for those who do not bring a teacher of their own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
-from octavo.distill.objectives import cross_entropy
-from octavo.distill.trainer import Plan, Trained, train
-from octavo.encoder.folder import ModelFolder, classifier_from_encoder, save_classifier
+from octavo.distill.objectives import labelled_objective
+from octavo.distill.trainer import Material, Plan, Trained, train
+from octavo.encoder.folder import ModelFolder, model_from_encoder, save_model
 from octavo.encoder.running import run_all
 from octavo.errors import InputError
 from octavo.progress import Progress
-from octavo.tasks.classify import Classify
+from octavo.tasks.base import Purpose, Split, Task
+from octavo.text.batch import TokenBatch
 from octavo.text.tokenizer import Tokenizer
-from octavo.types import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,50 +24,54 @@ class FineTuning:
     """What fine-tuning made: the folder, and the score on dev before and after each epoch."""
 
     folder: Path
+    task: Task
     training: Trained
 
 
 def finetune(
     encoder: ModelFolder,
-    train_rows: Rows,
-    dev_rows: Rows,
+    kind: type[Task],
+    train_rows: Path,
+    dev_rows: Path,
     out: Path,
     plan: Plan,
     max_length: int,
     progress: Progress,
 ) -> FineTuning:
-    """Train encoder and a new head on `train_rows` and write a Hugging Face folder to `out`.
+    """Train encoder and head on rows of a task and write a Hugging Face folder to `out`.
 
-    Labels are those of the training rows, in alphabetical order. An interrupted run resumes from a checkpoint
-    beside `out`.
+    What a folder says about the task already (pooling, prompts, an activation) is kept; labels are those of the
+    training rows. An interrupted run resumes from a checkpoint beside `out`.
 
     Raises:
-        InputError: a dev label that training rows do not have, or `out` exists and is no model folder.
+        InputError: rows that do not fit the task, or `out` exists and is no model folder.
     """
     if out.exists() and not (out / "config.json").exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not a model folder. Choose another --out.")
-    task = Classify(tuple(sorted({row.label for row in train_rows.rows if row.label is not None})))
+    task = kind.for_training(encoder.facts, train_rows)
+    rows, dev = task.read(train_rows, Purpose.TRAIN), task.read(dev_rows, Purpose.DEV)
     tokenizer = Tokenizer.from_folder(encoder.path, max_length=min(max_length, encoder.config.max_length))
-    offset = encoder.config.position_offset
-    model = classifier_from_encoder(encoder, len(task.labels), plan.seed)
-    truth = task.truth(dev_rows.rows)
-    dev = tokenizer.encode(dev_rows.texts)
-
-    def accuracy(candidate: nn.Module) -> float:
-        return float(task.score(run_all(candidate, dev, offset), truth).mean())
-
+    model = model_from_encoder(encoder, task.head, plan.seed)
+    material = Material(tokenizer.encode(rows.inputs), rows.groups, encoder.config.positions)
+    dev_tokens = tokenizer.encode(dev.inputs)
     training = train(
         model,
-        tokenizer.encode(train_rows.texts),
-        offset,
-        cross_entropy(task.truth(train_rows.rows)),
-        accuracy,
+        material,
+        labelled_objective(rows, task),
+        lambda candidate: _dev_score(candidate, dev, dev_tokens, material),
         plan,
         label="fine-tune",
         progress=progress,
-        describe="accuracy on dev {:.1%}".format,
+        describe="{:.1%} on dev".format,
         checkpoint=out.with_name(f".{out.name}.checkpoint.safetensors"),
-        fingerprint=f"{plan} {train_rows.sha256} {dev_rows.sha256} {encoder.path.resolve()} {max_length}",
+        fingerprint=f"{plan} {task} {rows.sha256} {dev.sha256} {encoder.path.resolve()} {max_length}",
     )
-    save_classifier(model, task.labels, encoder, out)
-    return FineTuning(out, training)
+    save_model(model, task, encoder, out)
+    return FineTuning(out, task, training)
+
+
+def _dev_score(model: nn.Module, dev: Split, tokens: TokenBatch, material: Material) -> float:
+    outputs = run_all(model, tokens, material.positions)
+    answers = dev.answers(outputs, outputs)
+    # The deciding metric, and those that gate beside it, such as the intent of a tagger.
+    return float(np.mean([m.value for i, m in enumerate(answers.measures) if i == 0 or m.gates]))

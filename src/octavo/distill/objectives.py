@@ -1,54 +1,40 @@
-"""Losses: what a student is asked to match. Each takes logits and the numbers of the rows they belong to."""
+"""Which objectives a task trains with: each task's stand in a file of its own beside this one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from octavo.distill import classify, embed, rank, tag
+from octavo.distill.steps import Objective
+from octavo.tasks.base import Split, Task
+from octavo.types import Outputs
 
-from octavo.types import FloatArray, IntArray
-
-# (logits of the rows, (rows, labels); their numbers in the training set, (rows,)) → loss, ()
-Objective = Callable[[Tensor, Tensor], Tensor]
-
-UNLABELLED = -1
-
-
-def cross_entropy(truth: IntArray) -> Objective:
-    """Return the loss against labels: `truth` holds one label id per training row."""
-    labels = torch.from_numpy(truth)
-    return lambda logits, rows: F.cross_entropy(logits, labels[rows])
+_MODULES: dict[str, ModuleType] = {
+    "classify": classify,
+    "tag": tag,
+    "embed": embed,
+    "rank": rank,
+}
 
 
-def distillation(teacher: FloatArray, truth: IntArray, temperature: float, label_weight: float) -> Objective:
-    """Return the loss against the teacher's softened answers, with labels mixed in where there are any.
+def labelled_objective(split: Split, task: Task) -> Objective:
+    """Return the loss against the truth of a split, whose groups are trained on."""
+    objective: Any = _MODULES[task.name].labelled
+    return objective(split, task)  # type: ignore[no-any-return]
 
-    Hinton et al. 2015, https://arxiv.org/abs/1503.02531: the divergence is multiplied by the temperature
-    squared, so that its gradients keep their size.
+
+def distilled_objective(
+    teacher: Outputs, split: Split | None, task: Task, temperature: float, label_weight: float
+) -> Objective:
+    """Return the loss against the teacher's outputs, with the truth of the labelled groups mixed in.
 
     Args:
-        teacher: logits of every training row, (rows, labels).
-        truth: label id of every training row, or `UNLABELLED`, (rows,).
-        temperature: of both distributions.
-        label_weight: share of the labels in a labelled row's loss, 0 to 1.
+        teacher: its outputs to every training input.
+        split: the labelled rows; their inputs and groups are the first ones. None where there are query logs only.
+        task: what the model does.
+        temperature: softens both models' distributions.
+        label_weight: share of the truth in the loss of a labelled group, 0 to 1.
     """
-    targets = torch.from_numpy(teacher)
-    labels = torch.from_numpy(truth)
-
-    def loss(logits: Tensor, rows: Tensor) -> Tensor:
-        soft = divergence(logits, targets[rows], temperature) * temperature**2  # (rows,)
-        labelled = labels[rows] != UNLABELLED
-        hard = F.cross_entropy(logits, labels[rows].clamp_min(0), reduction="none")  # (rows,)
-        weight = label_weight * labelled
-        return ((1 - weight) * soft + weight * hard).mean()
-
-    return loss
-
-
-def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return KL(teacher ‖ student) of each row at a temperature, (rows,)."""
-    target = F.log_softmax(teacher / temperature, dim=-1)
-    answer = F.log_softmax(student / temperature, dim=-1)
-    return F.kl_div(answer, target, reduction="none", log_target=True).sum(-1)
+    objective: Any = _MODULES[task.name].distilled
+    return objective(teacher, split, task, temperature, label_weight)  # type: ignore[no-any-return]

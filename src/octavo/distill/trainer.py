@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from octavo.distill.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from octavo.distill.objectives import Objective
+from octavo.distill.steps import Objective, Step
 from octavo.encoder.running import tensors_from_layout
 from octavo.progress import Progress
+from octavo.tasks.base import Groups
 from octavo.text.batch import TokenBatch
-from octavo.text.layout import layout_from_batch
+from octavo.text.layout import Positions, layout_from_batch
+from octavo.types import IntArray
 
 # Returns a score of the model as it stands, higher is better.
 DevScore = Callable[[nn.Module], float]
@@ -32,10 +35,10 @@ class Plan:
     """How long and how fast to train.
 
     Attributes:
-        epochs: passes over the rows.
+        epochs: passes over the groups.
         learning_rate: peak, after a linear warm-up over the first tenth; then linear decay to 0.
-        batch_size: rows per step.
-        seed: of the order of the rows and of dropout.
+        batch_size: groups per step (rows, query-document pairs, or candidate lists).
+        seed: of the order of the groups and of dropout.
         scale_learning_rate: of quantization step sizes; unused without them.
         weight_decay: on matrices; biases, norms and step sizes have none.
         patience: epochs without a better dev score after which training stops.
@@ -51,6 +54,30 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Material:
+    """What is trained on.
+
+    Attributes:
+        batch: every training input, tokenized; it may lie on disk.
+        groups: which inputs are trained on together; a step takes whole groups.
+        positions: as in the encoder's configuration.
+    """
+
+    batch: TokenBatch
+    groups: Groups
+    positions: Positions
+
+    def step(self, groups: IntArray) -> tuple[TokenBatch, Step]:
+        """Return the tokens of some groups, and what an objective is told about them."""
+        starts, sizes = self.groups.offsets[groups], np.diff(self.groups.offsets)[groups]
+        inputs = np.asarray(self.groups.inputs[_runs(starts, sizes)], np.int64)
+        read_offsets = self.batch.read_offsets
+        reads = read_offsets[inputs + 1] - read_offsets[inputs]
+        rows = _runs(read_offsets[inputs], reads)
+        return self.batch.select(inputs), Step(groups, inputs, sizes, rows, reads)
+
+
+@dataclass(frozen=True, slots=True)
 class Trained:
     """How training went: the dev score at the start and after each epoch, and the epoch that was kept."""
 
@@ -60,8 +87,7 @@ class Trained:
 
 def train(
     model: nn.Module,
-    batch: TokenBatch,
-    position_offset: int,
+    material: Material,
     objective: Objective,
     dev_score: DevScore,
     plan: Plan,
@@ -77,9 +103,8 @@ def train(
     The start counts as epoch 0: training never makes the dev score worse.
 
     Args:
-        model: takes the tensors of a `PackedLayout`, returns logits.
-        batch: every training row, tokenized.
-        position_offset: as in the encoder's configuration.
+        model: takes the tensors of a `PackedLayout`, returns output rows.
+        material: what is trained on.
         objective: the loss.
         dev_score: called before the first epoch and after each.
         plan: epochs, rates, seed.
@@ -90,7 +115,7 @@ def train(
         fingerprint: names the job; a checkpoint of another job is ignored.
     """
     optimizer = _optimizer(model, plan)
-    steps_per_epoch = math.ceil(len(batch) / plan.batch_size)
+    steps_per_epoch = math.ceil(len(material.groups) / plan.batch_size)
     total = steps_per_epoch * plan.epochs
     resumed = load_checkpoint(checkpoint, fingerprint, model, optimizer) if checkpoint else None
     state = resumed or Checkpoint(0, [dev_score(model.eval())], best_epoch=0, best=_snapshot(model))
@@ -105,11 +130,12 @@ def train(
         try:
             while (epoch := len(state.dev_scores) - 1) < plan.epochs and not _out_of_patience(state, plan):
                 model.train()
-                for rows in _batches(len(batch), plan, epoch, state.step - epoch * steps_per_epoch):
+                for groups in _batches(len(material.groups), plan, epoch, state.step - epoch * steps_per_epoch):
                     _set_rates(optimizer, plan, state.step, total)
                     torch.manual_seed(plan.seed * 1_000_003 + state.step)  # dropout: equal after a resume
-                    layout = layout_from_batch(batch.select(rows.numpy()), position_offset)
-                    loss = objective(model(*tensors_from_layout(layout)), rows)
+                    batch, step = material.step(groups)
+                    layout = layout_from_batch(batch, material.positions)
+                    loss = objective(model(*tensors_from_layout(layout)), step)
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()  # type: ignore[no-untyped-call]
                     nn.utils.clip_grad_norm_(model.parameters(), _CLIP_NORM)
@@ -158,10 +184,17 @@ def _set_rates(optimizer: torch.optim.Optimizer, plan: Plan, step: int, total: i
         group["lr"] = group["peak"] * factor
 
 
-def _batches(rows: int, plan: Plan, epoch: int, first: int) -> Iterator[Tensor]:
-    """Yield the epoch's batches of row numbers from number `first` on; seed and epoch decide the order."""
-    order = torch.randperm(rows, generator=torch.Generator().manual_seed(plan.seed * 1_000_003 + epoch))
-    yield from torch.split(order, plan.batch_size)[first:]
+def _batches(count: int, plan: Plan, epoch: int, first: int) -> Iterator[IntArray]:
+    """Yield the epoch's batches of group numbers from number `first` on; seed and epoch decide the order."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(plan.seed * 1_000_003 + epoch))
+    for groups in torch.split(order, plan.batch_size)[first:]:
+        yield groups.numpy()
+
+
+def _runs(starts: IntArray, sizes: IntArray) -> IntArray:
+    """Return the numbers `starts[i]` to `starts[i] + sizes[i]` of each run, run after run."""
+    offsets = np.cumsum(sizes) - sizes
+    return np.asarray(np.arange(int(sizes.sum())) + np.repeat(starts - offsets, sizes), np.int64)
 
 
 def _close_epoch(state: Checkpoint, score: float, model: nn.Module) -> None:

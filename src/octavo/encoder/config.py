@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from octavo.errors import ModelError
+from octavo.text.layout import Positions
 from octavo.types import Json
 
 
@@ -52,6 +53,11 @@ class EncoderConfig:
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.heads
+
+    @property
+    def positions(self) -> Positions:
+        """How rows of the position table are counted, segments included."""
+        return Positions(self.position_offset, self.max_positions if self.type_vocabulary_size > 1 else 0)
 
     @property
     def max_length(self) -> int:

@@ -1,14 +1,17 @@
 """Reading and writing Hugging Face model folders: `config.json`, `model.safetensors`, `tokenizer.json`.
 
-Refuses pickled weights, remote code and adapters by name. Downloads nothing.
+Refuses pickled weights, remote code and adapters by name. Knows heads by their shape; what a folder says about its
+task is handed to the tasks.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -16,79 +19,102 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from octavo.encoder.config import EncoderConfig, config_from_hf
-from octavo.encoder.model import SequenceClassifier
-from octavo.encoder.names import NameMap, Names, names_for
+from octavo.encoder.hub import folder_of
+from octavo.encoder.model import EncoderWithHead
+from octavo.encoder.names import NameMap, Names, names_for, pooler_of
 from octavo.errors import ModelError
-from octavo.tasks.classify import Classify
+from octavo.tasks.base import FolderFacts, Head, Task
 from octavo.types import Json
 
 _PICKLED = ("pytorch_model.bin", "model.pt", "model.ckpt", "tf_model.h5")
+_TASK_FILES = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json")
+# Keys of `config.json` that speak of a head; a model with another head must not inherit them.
+_OF_THE_OLD_HEAD = (
+    "id2label",
+    "label2id",
+    "num_labels",
+    "problem_type",
+    "sentence_transformers",
+    "sbert_ce_default_activation_function",
+    "torch_dtype",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A checked model folder: where it is, its configuration, and its tensors by their original names."""
+    """A checked model folder: where it is, its configuration, its tensors by their original names, and its JSON files.
+
+    Attributes:
+        path: where `config.json`, the weights and the tokenizer are.
+        files: the other JSON files by path, such as `modules.json`; what they mean is up to the tasks.
+    """
 
     path: Path
     hf_config: Json
     config: EncoderConfig
     tensors: dict[str, Tensor]
+    files: dict[str, Any]
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Labels in the order of the head's outputs; `transformers` leaves its two default names unsaid."""
-        if "id2label" not in self.hf_config:
-            return "LABEL_0", "LABEL_1"
-        return Classify.from_config(self.hf_config).labels
+    def facts(self) -> FolderFacts:
+        """What the folder says about its task."""
+        return FolderFacts(self.hf_config, self.files, str(self.path))
 
 
 def read_folder(path: Path) -> ModelFolder:
-    """Read and check a model folder.
+    """Read and check a model folder, as `transformers` or `sentence-transformers` write it, or a hub id's snapshot.
 
     Raises:
         ModelError: not a folder, a file missing or broken, another family, pickled weights, an adapter.
     """
-    if not path.is_dir():
-        raise ModelError(f"{path} is not a folder. A model is a folder with config.json and model.safetensors.")
-    if (path / "adapter_config.json").exists():
-        raise ModelError(f"{path} holds a LoRA adapter. Merge it into its base model first (merge_and_unload).")
-    if not (path / "config.json").is_file():
-        raise ModelError(f"{path} is not a model: it has no config.json.")
-    hf_config = _read_json(path / "config.json")
-    config = config_from_hf(hf_config, str(path / "config.json"))
-    if not (path / "tokenizer.json").is_file():
+    root = folder_of(path)
+    if (root / "adapter_config.json").exists():
+        raise ModelError(f"{root} holds a LoRA adapter. Merge it into its base model first (merge_and_unload).")
+    files = {
+        str(file.relative_to(root)): json_from_file(file)
+        for file in sorted([*root.glob("*.json"), *root.glob("*/config.json")])
+        if file.name in _TASK_FILES or file.parent != root
+    }
+    at = root / _transformer_path(files, root)
+    if not (at / "config.json").is_file():
+        raise ModelError(f"{at} is not a model: it has no config.json.")
+    hf_config = json_from_file(at / "config.json")
+    if not isinstance(hf_config, dict):
+        raise ModelError(f"{at / 'config.json'} must hold a JSON object, not {type(hf_config).__name__}.")
+    config = config_from_hf(hf_config, str(at / "config.json"))
+    if not (at / "tokenizer.json").is_file():
         raise ModelError(
-            f"{path} has no tokenizer.json. Make one with transformers: "
+            f"{at} has no tokenizer.json. Make one with transformers: "
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)."
         )
-    return ModelFolder(path, hf_config, config, _read_tensors(path))
+    return ModelFolder(at, hf_config, config, _read_tensors(at), files)
 
 
-def classifier_from_folder(folder: ModelFolder) -> SequenceClassifier:
-    """Build a fine-tuned classifier from its folder, in evaluation mode.
+def model_from_folder(folder: ModelFolder, head: Head) -> EncoderWithHead:
+    """Build a fine-tuned model from its folder, in evaluation mode.
 
     Raises:
-        ModelError: tensors are missing, have the wrong shape, or there is no classification head.
+        ModelError: tensors are missing, have the wrong shape, or there is no such head.
     """
-    names = names_for(folder.config)
-    _check_task(folder, names)
-    if f"{names.head['head.output']}.weight" not in folder.tensors:
+    names = names_for(folder.config, head)
+    _check_architecture(folder, names, head)
+    if head.outputs is not None and f"{names.head['head.output']}.weight" not in folder.tensors:
         raise ModelError(
-            f"{folder.path} has no classification head ({names.head['head.output']}.weight). "
+            f"{folder.path} has no head ({names.head['head.output']}.weight). "
             "Fine-tune it first: octavo finetune --help."
         )
-    model = SequenceClassifier(folder.config, len(folder.labels))
+    model = EncoderWithHead(folder.config, head)
     model.load_state_dict(_state(folder, model, names, names.encoder | names.head))
     return model.eval()
 
 
-def classifier_from_encoder(folder: ModelFolder, outputs: int, seed: int) -> SequenceClassifier:
-    """Build a classifier with the folder's encoder and a new head, its weights drawn from N(0, 0.02²).
+def model_from_encoder(folder: ModelFolder, head: Head, seed: int) -> EncoderWithHead:
+    """Build a model with the folder's encoder and a new head, its weights drawn from N(0, 0.02²).
 
     A pooler that was trained with the encoder is kept as the head's dense layer.
     """
-    names = names_for(folder.config)
-    model = SequenceClassifier(folder.config, outputs)
+    names = names_for(folder.config, head)
+    model = EncoderWithHead(folder.config, head)
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.head.parameters():
         if parameter.dim() > 1:
@@ -96,43 +122,46 @@ def classifier_from_encoder(folder: ModelFolder, outputs: int, seed: int) -> Seq
         else:
             torch.nn.init.zeros_(parameter)
     wanted = dict(names.encoder)
-    pooler = names.head["head.dense"]
-    if isinstance(pooler, str) and _find(folder, names, pooler + ".weight") is not None:
+    pooler = pooler_of(folder.config)
+    if head.dense and _find(folder, names, pooler + ".weight") is not None:
         wanted["head.dense"] = pooler
     model.load_state_dict(_state(folder, model, names, wanted), strict=False)
     return model.eval()
 
 
-def save_classifier(model: SequenceClassifier, labels: tuple[str, ...], template: ModelFolder, path: Path) -> None:
-    """Write a folder that `transformers` loads as a sequence classifier of the same family.
+def save_model(model: EncoderWithHead, task: Task, template: ModelFolder, path: Path) -> None:
+    """Write a folder that `transformers` (or `sentence-transformers`) loads as a model of the same family and task.
 
     Configuration and tokenizer come from `template`; the folder appears whole or not at all.
     """
-    names = names_for(template.config)
+    names = names_for(template.config, task.head)
     tensors: dict[str, Tensor] = {}
     state = model.state_dict()
+    alone = task.head.outputs is None
     for ours, theirs in (names.encoder | names.head).items():
         for suffix in (".weight", ".bias"):
             if (tensor := state.get(ours + suffix)) is None:
                 continue
             targets = (theirs,) if isinstance(theirs, str) else theirs
             parts = tensor.chunk(len(targets))
-            tensors |= {name + suffix: part.contiguous() for name, part in zip(targets, parts, strict=True)}
+            for name, part in zip(targets, parts, strict=True):
+                tensors[(name.removeprefix(names.prefix) if alone else name) + suffix] = part.contiguous()
+    facts = task.folder_facts()
+    kept = {key: value for key, value in template.hf_config.items() if key not in _OF_THE_OLD_HEAD}
     hf_config = {
-        **template.hf_config,
+        **kept,
         "architectures": [names.architecture],
-        "id2label": {str(i): label for i, label in enumerate(labels)},
-        "label2id": {label: i for i, label in enumerate(labels)},
-        "problem_type": "single_label_classification",
         "dtype": "float32",  # whatever the template was stored in; transformers casts what it loads to this
+        **facts.config,
     }
-    hf_config.pop("torch_dtype", None)
     draft = path.with_name(f".{path.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
         save_file(tensors, draft / "model.safetensors", metadata={"format": "pt"})
-        (draft / "config.json").write_text(json.dumps(hf_config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        for name, content in {"config.json": hf_config, **facts.files}.items():
+            (draft / name).parent.mkdir(exist_ok=True)
+            (draft / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
         for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
             if (template.path / name).is_file():
                 shutil.copyfile(template.path / name, draft / name)
@@ -143,14 +172,26 @@ def save_classifier(model: SequenceClassifier, labels: tuple[str, ...], template
     draft.replace(path)
 
 
-def _read_json(path: Path) -> Json:
+def json_from_file(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ModelError: it cannot be read, or is no JSON.
+    """
     try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, OSError) as error:
+        return json.loads(path.read_bytes())
+    except (ValueError, OSError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read as JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} must hold a JSON object, not {type(value).__name__}.")
-    return value
+
+
+def _transformer_path(files: Mapping[str, Any], root: Path) -> str:
+    """Return where `sentence-transformers` keeps the encoder: at the top, or in a folder that `modules.json` names."""
+    modules = files.get("modules.json")
+    first = modules[0] if isinstance(modules, list) and modules else None
+    path = first.get("path", "") if isinstance(first, dict) else ""
+    if not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
+        raise ModelError(f"{root / 'modules.json'}: the path {path!r} leads out of the folder.")
+    return path
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -175,13 +216,15 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in renamed.items()}
 
 
-def _check_task(folder: ModelFolder, names: NameMap) -> None:
-    """Refuse a model of another task by the class that its configuration names."""
+def _check_architecture(folder: ModelFolder, names: NameMap, head: Head) -> None:
+    """Refuse a model with another head by the class that its configuration names."""
+    if head.outputs is None:
+        return  # an embedding needs the encoder alone, whatever head it was trained with
     architectures = folder.hf_config.get("architectures")
     for name in architectures if isinstance(architectures, list) else []:
         if isinstance(name, str) and "For" in name and name != names.architecture:
             raise ModelError(
-                f"{folder.path} holds a {name}. Task 'classify' needs a {names.architecture}: "
+                f"{folder.path} holds a {name}. The task needs a {names.architecture}: "
                 "bring another folder, or fine-tune this encoder (octavo finetune --help)."
             )
 
@@ -192,7 +235,7 @@ def _find(folder: ModelFolder, names: NameMap, name: str) -> Tensor | None:
     return found if found is not None else folder.tensors.get(name.removeprefix(names.prefix))
 
 
-def _state(folder: ModelFolder, model: SequenceClassifier, names: NameMap, wanted: Names) -> dict[str, Tensor]:
+def _state(folder: ModelFolder, model: EncoderWithHead, names: NameMap, wanted: Names) -> dict[str, Tensor]:
     """Collect our tensors out of theirs, joining Q, K and V, and check every shape."""
     file = folder.path / "model.safetensors"
     state: dict[str, Tensor] = {}

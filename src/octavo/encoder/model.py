@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from octavo.encoder.config import EncoderConfig
+from octavo.tasks.base import Head, Reads
 
 # (query, key, value, additive mask) → context, each (batch, heads, length, head)
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+# Below the squared length of any vector that an encoder puts out.
+_LEAST_SQUARE = 1e-12
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -45,10 +49,13 @@ class Embeddings(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def position_table(self) -> Tensor:
-        """Return position embeddings with the segment's added, (positions, hidden). Every token is in segment 0."""
+        """Return position embeddings with the segments' added, one table per segment, (segments * positions, hidden).
+
+        Which row a token takes is said by its position id, segment included (`octavo.text.layout.Positions`).
+        """
         table = self.positions.weight
         # One addition to a small table, in place of one per token.
-        return table + self.segments.weight[0] if hasattr(self, "segments") else table
+        return (self.segments.weight[:, None] + table).flatten(0, 1) if hasattr(self, "segments") else table
 
     def forward(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
         """Return embeddings, (tokens, hidden)."""
@@ -80,15 +87,15 @@ class Layer(nn.Module):
         context = context.flatten(0, 1).index_select(0, rows)  # (tokens, hidden)
         return self._finish(x, context)
 
-    def forward_first(self, x: Tensor, slots: Tensor, mask: Tensor, first: Tensor) -> Tensor:
-        """Compute only each sequence's first token, (batch, hidden): exact, as nothing later reads more."""
+    def forward_read(self, x: Tensor, slots: Tensor, mask: Tensor, read: Tensor) -> Tensor:
+        """Compute one token of each sequence only, (batch, hidden): exact, as nothing later reads more."""
         hidden = x.shape[-1]
-        firsts = x.index_select(0, first)  # (batch, hidden)
-        query = self.qkv(firsts, slice(0, hidden))  # (batch, hidden)
+        wanted = x.index_select(0, read)  # (batch, hidden)
+        query = self.qkv(wanted, slice(0, hidden))  # (batch, hidden)
         query = query.unflatten(-1, (self.heads, 1, self.head_size))  # (batch, heads, 1, head)
         key, value = self._spread(self.qkv(x, slice(hidden, None)), slots)
         context = self._attend(query, key, value, mask).flatten(0, 1)  # (batch, hidden)
-        return self._finish(firsts, context)
+        return self._finish(wanted, context)
 
     def _spread(self, packed: Tensor, slots: Tensor) -> list[Tensor]:
         """(tokens, n * hidden) → n × (batch, heads, length, head)."""
@@ -125,50 +132,67 @@ class PackedEncoder(nn.Module):
             x = layer(x, slots, mask, rows)
         return x  # type: ignore[no-any-return]
 
-    def forward_first(
+    def forward_read(
         self,
         input_ids: Tensor,
         position_ids: Tensor,
         slots: Tensor,
         mask: Tensor,
         rows: Tensor,
-        first: Tensor,
+        read: Tensor,
     ) -> Tensor:
-        """Return the last hidden state of each sequence's first token, (batch, hidden)."""
+        """Return the last hidden state of one token of each sequence, (batch, hidden)."""
         x = self.embeddings(input_ids, position_ids)
         for layer in self.layers[:-1]:
             x = layer(x, slots, mask, rows)
-        return self.layers[-1].forward_first(x, slots, mask, first)  # type: ignore[no-any-return, operator]
+        return self.layers[-1].forward_read(x, slots, mask, read)  # type: ignore[no-any-return, operator]
 
 
-class ClassificationHead(nn.Module):
-    """Dense, activation, logits: the head of all three families, which differ in the activation only."""
+class OutputHead(nn.Module):
+    """What turns hidden states into outputs: dense and activation where there are any, the output layer, or neither."""
 
-    def __init__(self, hidden_size: int, outputs: int, activation: str, dropout: float) -> None:
+    def __init__(self, hidden_size: int, head: Head, activation: str, dropout: float) -> None:
         super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
-        self.output = nn.Linear(hidden_size, outputs)
+        if head.dense:
+            self.dense = nn.Linear(hidden_size, hidden_size)
+        if head.outputs is not None:
+            self.output = nn.Linear(hidden_size, head.outputs)
+        self.has_dense, self.has_output, self.normalize = head.dense, head.outputs is not None, head.normalize
         self.activation = torch.tanh if activation == "tanh" else F.relu
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, first: Tensor) -> Tensor:
-        """Map first-token states (batch, hidden) to logits (batch, outputs)."""
-        return self.output(self.dropout(self.activation(self.dense(first))))  # type: ignore[no-any-return]
+    def forward(self, states: Tensor) -> Tensor:
+        """Map states (reads, hidden) to outputs (reads, width)."""
+        if self.has_dense:
+            states = self.activation(self.dense(states))
+        if self.has_output:
+            states = self.output(self.dropout(states))
+        if self.normalize:
+            # Not F.normalize: a product with the reciprocal root is plain arithmetic in every engine.
+            states = states * torch.rsqrt((states * states).sum(-1, keepdim=True).clamp_min(_LEAST_SQUARE))
+        return states
 
 
-class SequenceClassifier(nn.Module):
-    """A packed encoder with a classification head on each sequence's first token."""
+class EncoderWithHead(nn.Module):
+    """A packed encoder with the head of some task on the hidden states that the head reads."""
 
-    def __init__(self, config: EncoderConfig, outputs: int) -> None:
+    def __init__(self, config: EncoderConfig, head: Head) -> None:
         super().__init__()
         self.encoder = PackedEncoder(config)
         activation = "relu" if config.family == "distilbert" else "tanh"
-        self.head = ClassificationHead(config.hidden_size, outputs, activation, config.dropout)
+        self.head = OutputHead(config.hidden_size, head, activation, config.dropout)
+        self.reads = head.reads
+        self.width = config.hidden_size if head.outputs is None else head.outputs
 
     @property
     def config(self) -> EncoderConfig:
         """The encoder's configuration."""
         return self.encoder.config
+
+    @property
+    def reads_one(self) -> bool:
+        """Whether the last layer can leave out all tokens but one of each sequence."""
+        return self.reads in (Reads.FIRST, Reads.LAST)
 
     def forward(
         self,
@@ -177,7 +201,24 @@ class SequenceClassifier(nn.Module):
         slots: Tensor,
         mask: Tensor,
         rows: Tensor,
-        first: Tensor,
+        read: Tensor,
     ) -> Tensor:
-        """Return logits, (batch, outputs). Arguments as in `octavo.text.layout.PackedLayout`."""
-        return self.head(self.encoder.forward_first(input_ids, position_ids, slots, mask, rows, first))  # type: ignore[no-any-return]
+        """Return one output row per read token, or per sequence where their mean is read, (reads, width).
+
+        Arguments as in `octavo.text.layout.PackedLayout`.
+        """
+        if self.reads_one:
+            states = self.encoder.forward_read(input_ids, position_ids, slots, mask, rows, read)
+        else:
+            tokens = self.encoder(input_ids, position_ids, slots, mask, rows)  # (tokens, hidden)
+            states = mean_states(tokens, slots, mask) if self.reads is Reads.MEAN else tokens.index_select(0, read)
+        return self.head(states)  # type: ignore[no-any-return]
+
+
+def mean_states(tokens: Tensor, slots: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of each sequence's token states, (batch, hidden)."""
+    is_token = (mask == 0).to(tokens.dtype)  # (batch, length)
+    spread = tokens.index_select(0, slots.flatten()).unflatten(0, slots.shape)  # type: ignore[no-untyped-call]
+    total = (spread * is_token[:, :, None]).sum(1)  # (batch, hidden); a product and a sum, as engines count MatMuls
+    # A sequence made of padding alone has no token; its output is dropped, but must not be NaN.
+    return total / is_token.sum(1, keepdim=True).clamp_min(1.0)  # type: ignore[no-any-return]

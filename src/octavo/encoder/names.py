@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from octavo.encoder.config import EncoderConfig, Family
+from octavo.tasks.base import Head
 
 # Our module name → theirs. A tuple means that ours is theirs joined along the outputs (Q, K and V).
 Names = dict[str, str | tuple[str, ...]]
@@ -20,30 +21,45 @@ class NameMap:
     head: Names
 
 
-def names_for(config: EncoderConfig) -> NameMap:
-    """Return the names of a checkpoint with a sequence-classification head."""
-    if config.family is Family.DISTILBERT:
-        return NameMap(
-            "DistilBertForSequenceClassification",
-            "distilbert.",
-            _encoder_names("distilbert.", config, "transformer.layer", _DISTILBERT_LAYER),
-            {"head.dense": "pre_classifier", "head.output": "classifier"},
-        )
-    if config.family is Family.BERT:
-        return NameMap(
-            "BertForSequenceClassification",
-            "bert.",
-            _encoder_names("bert.", config, "encoder.layer", _BERT_LAYER),
-            {"head.dense": "bert.pooler.dense", "head.output": "classifier"},
-        )
-    return NameMap(
-        "RobertaForSequenceClassification"
-        if config.family is Family.ROBERTA
-        else "XLMRobertaForSequenceClassification",
-        "roberta.",
-        _encoder_names("roberta.", config, "encoder.layer", _BERT_LAYER),
-        {"head.dense": "classifier.dense", "head.output": "classifier.out_proj"},
+_PASCAL = {
+    Family.BERT: "Bert",
+    Family.ROBERTA: "Roberta",
+    Family.XLM_ROBERTA: "XLMRoberta",
+    Family.DISTILBERT: "DistilBert",
+}
+
+
+def names_for(config: EncoderConfig, head: Head) -> NameMap:
+    """Return the names of a checkpoint with this head."""
+    distil = config.family is Family.DISTILBERT
+    prefix = {Family.BERT: "bert.", Family.DISTILBERT: "distilbert."}.get(config.family, "roberta.")
+    encoder = (
+        _encoder_names(prefix, config, "transformer.layer", _DISTILBERT_LAYER)
+        if distil
+        else _encoder_names(prefix, config, "encoder.layer", _BERT_LAYER)
     )
+    if head.outputs is None:
+        kind, names = "Model", Names()
+    elif head.dense:
+        kind, names = "ForSequenceClassification", _sequence_head(config.family)
+    else:
+        kind, names = "ForTokenClassification", Names({"head.output": "classifier"})
+    return NameMap(_PASCAL[config.family] + kind, prefix, encoder, names)
+
+
+def pooler_of(config: EncoderConfig) -> str:
+    """Return the name of the dense layer that may have been trained with an encoder alone."""
+    names = _sequence_head(config.family)["head.dense"]
+    assert isinstance(names, str)
+    return names
+
+
+def _sequence_head(family: Family) -> Names:
+    if family is Family.DISTILBERT:
+        return {"head.dense": "pre_classifier", "head.output": "classifier"}
+    if family is Family.BERT:
+        return {"head.dense": "bert.pooler.dense", "head.output": "classifier"}
+    return {"head.dense": "classifier.dense", "head.output": "classifier.out_proj"}
 
 
 _BERT_LAYER: Names = {

@@ -19,7 +19,7 @@ class Engine(Protocol):
         """Backend, version, graph and numeric choices, such as `openvino-2026.4.1/int8/f32`."""
 
     def run(self, batch: TokenBatch) -> FloatArray:
-        """Return the head's output, one row per sequence, (batch, outputs).
+        """Return the head's output, one row per token that it reads (`TokenBatch.read_places`), (reads, width).
 
         Raises:
             EngineError: the engine is closed, or produced NaN or infinity.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from octavo.text.layout import Positions
+
 
 @dataclass(frozen=True, slots=True)
 class ModelGraph:
@@ -13,7 +15,7 @@ class ModelGraph:
     Attributes:
         precision: `fp32` or `int8`, for the engine's id.
         graphs: ONNX bytes by role: `canonical`, and `u8` where there is a twin.
-        position_offset: row of the position table that the first token takes.
+        positions: how rows of the position table are counted.
         max_length: the longest sequence, in tokens.
         key: sha256 of the release, which names compiled engines in the cache; None keeps none, for a graph that may
             never be released.
@@ -21,6 +23,6 @@ class ModelGraph:
 
     precision: str
     graphs: Mapping[str, bytes]
-    position_offset: int
+    positions: Positions
     max_length: int
     key: str | None

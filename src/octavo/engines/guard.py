@@ -7,7 +7,7 @@ import numpy as np
 from octavo.errors import EngineError
 from octavo.text.batch import TokenBatch
 from octavo.text.buckets import Shape, shape_of
-from octavo.text.layout import PackedLayout, layout_from_batch
+from octavo.text.layout import PackedLayout, Positions, layout_from_batch
 from octavo.types import FloatArray
 
 
@@ -25,9 +25,9 @@ def check_finite(output: FloatArray, engine_id: str) -> FloatArray:
     return output
 
 
-def bucketed_layout(batch: TokenBatch, position_offset: int) -> PackedLayout:
+def bucketed_layout(batch: TokenBatch, positions: Positions) -> PackedLayout:
     """Lay out a batch, padded to its bucket."""
-    return layout_from_batch(batch, position_offset, shape_of(batch))
+    return layout_from_batch(batch, positions, shape_of(batch))
 
 
 def dummy_batch(shape: Shape) -> TokenBatch:

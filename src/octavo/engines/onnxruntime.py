@@ -27,7 +27,7 @@ class OnnxRuntimeEngine:
         Raises:
             EngineError: ONNX Runtime cannot load the graph.
         """
-        self._offset = graph.position_offset
+        self._positions = graph.positions
         role = "u8" if "u8" in graph.graphs else "canonical"
         self._id = f"onnxruntime-{onnxruntime.__version__}/{graph.precision}{'-u8' if role == 'u8' else ''}"
         options = onnxruntime.SessionOptions()
@@ -43,7 +43,7 @@ class OnnxRuntimeEngine:
             )
         except Exception as error:  # its errors share no base class
             raise EngineError(f"ONNX Runtime cannot build the engine: {error}") from None
-        self._outputs = int(self._session.get_outputs()[0].shape[1])
+        self._width = int(self._session.get_outputs()[0].shape[1])
 
     @property
     def engine_id(self) -> str:
@@ -51,18 +51,18 @@ class OnnxRuntimeEngine:
         return self._id
 
     def run(self, batch: TokenBatch) -> FloatArray:
-        """Return the head's output, (batch, outputs)."""
+        """Return the head's output, (reads, width)."""
         session = self._session
         if session is None:
             raise closed_error(self._id)
         if not len(batch):
-            return np.zeros((0, self._outputs), np.float32)
-        layout = bucketed_layout(batch, self._offset)
+            return np.zeros((0, self._width), np.float32)
+        layout = bucketed_layout(batch, self._positions)
         try:
             (output,) = session.run(None, {name: getattr(layout, name) for name in INPUT_NAMES})
         except Exception as error:  # its errors share no base class
             raise EngineError(f"{self._id} failed: {error}") from None
-        return check_finite(np.asarray(output[: len(batch)], np.float32), self._id)
+        return check_finite(np.asarray(output[: len(batch.read_places)], np.float32), self._id)
 
     def warm_up(self, batches: list[TokenBatch]) -> None:
         """Run the batches once, so that buffers are allocated."""

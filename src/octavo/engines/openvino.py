@@ -35,7 +35,7 @@ class OpenVinoEngine:
         Raises:
             EngineError: OpenVINO cannot compile the graph.
         """
-        self._offset = graph.position_offset
+        self._positions = graph.positions
         self._id = f"openvino-{openvino.__version__.split('-')[0]}/{graph.precision}/{precision}"
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -64,7 +64,7 @@ class OpenVinoEngine:
             self._request = self._compiled.create_infer_request()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot build the engine: {_first_line(error)}") from None
-        self._outputs = int(self._compiled.output(0).get_partial_shape()[1].get_length())
+        self._width = int(self._compiled.output(0).get_partial_shape()[1].get_length())
         self._lock = threading.Lock()
         self._open = True
 
@@ -74,10 +74,10 @@ class OpenVinoEngine:
         return self._id
 
     def run(self, batch: TokenBatch) -> FloatArray:
-        """Return the head's output, (batch, outputs)."""
+        """Return the head's output, (reads, width)."""
         if self._open and not len(batch):
-            return np.zeros((0, self._outputs), np.float32)
-        layout = bucketed_layout(batch, self._offset)
+            return np.zeros((0, self._width), np.float32)
+        layout = bucketed_layout(batch, self._positions)
         inputs = {name: getattr(layout, name) for name in INPUT_NAMES}
         with self._lock:
             if not self._open:
@@ -86,7 +86,7 @@ class OpenVinoEngine:
                 self._request.infer(inputs, share_inputs=True)
             except RuntimeError as error:
                 raise EngineError(f"{self._id} failed: {_first_line(error)}") from None
-            output = np.array(self._request.get_output_tensor(0).data[: len(batch)], np.float32)
+            output = np.array(self._request.get_output_tensor(0).data[: len(batch.read_places)], np.float32)
         return check_finite(output, self._id)
 
     def warm_up(self, batches: list[TokenBatch]) -> None:

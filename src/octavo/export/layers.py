@@ -25,23 +25,24 @@ def exported_form(model: nn.Module) -> nn.Module:
         if isinstance(module, Embeddings):
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, _ExportedEmbeddings(module))
+    reads_one = bool(model.reads_one)
     layers = [module for module in model.modules() if isinstance(module, Layer)]
     for layer in layers:
         hidden = layer.heads * layer.head_size
         scale_query = torch.ones(3 * hidden)
         scale_query[:hidden] = layer.head_size**-0.5
-        first_only = [slice(0, hidden), slice(hidden, None)]
+        query_apart = [slice(0, hidden), slice(hidden, None)]
         for name, linear in linears(layer).items():
             is_qkv = name == "qkv"
             factor = scale_query if is_qkv else torch.ones(linear.out_features)
-            slices = first_only if is_qkv and layer is layers[-1] else [slice(None)]
+            slices = query_apart if is_qkv and reads_one and layer is layers[-1] else [slice(None)]
             setattr(layer, name, _ExportedLinear(linear, factor, slices))
         layer.attention = _attention
     return model
 
 
 class _ExportedEmbeddings(nn.Module):
-    """Embeddings with the one segment row already added to the position table."""
+    """Embeddings with the segments' rows already added to the position table."""
 
     positions: Tensor
 
@@ -111,7 +112,7 @@ class _FloatLinear(nn.Module):
 
 
 class _ExportedLinear(nn.Module):
-    """A linear layer, or two where the last layer computes Q for the first tokens and K and V for all.
+    """A linear layer, or two where the last layer computes Q for one token of each sequence and K and V for all.
 
     The slices are cut here: sliced constants would stay in the graph and hide the weights from the engines.
     """

@@ -17,11 +17,12 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from octavo.export.layers import exported_form
+from octavo.tasks.base import Reads
 from octavo.text.batch import TokenBatch
 from octavo.text.layout import INPUT_NAMES, layout_from_batch
 
 OPSET = 18  # the newest that TensorRT, OpenVINO and ONNX Runtime all run fast (17 to 20 load everywhere)
-OUTPUT_NAME = "logits"
+OUTPUT_NAME = "output"
 
 _MOST_TRACES = 4
 _traces: dict[str, onnx.ModelProto] = {}
@@ -31,7 +32,7 @@ def onnx_from_model(model: nn.Module) -> onnx.ModelProto:
     """Export a float or fake-quantized model, in evaluation mode, with dynamic tokens, batch and length.
 
     Returns:
-        A checked ONNX model with inputs `INPUT_NAMES` and the output `logits`, (batch, outputs).
+        A checked ONNX model with inputs `INPUT_NAMES` and the output `OUTPUT_NAME`, (reads, width).
     """
     form = exported_form(model)
     shapes = [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in form.state_dict().items()]
@@ -84,9 +85,11 @@ def _write_tensors(graph: onnx.ModelProto, tensors: dict[str, Tensor]) -> None:
 
 
 def _exported(form: nn.Module) -> onnx.ModelProto:
-    layout = layout_from_batch(TokenBatch.from_sequences([[5, 6, 7], [5, 6, 7, 8, 9], [5, 6, 7, 8]]))
+    # A head that reads words reads another number of tokens than there are sequences; sizes that differ stay apart.
+    reads = [[0, 1], [0, 2], [0, 1, 3]] if form.reads is Reads.WORDS else None
+    layout = layout_from_batch(TokenBatch.from_sequences([[5, 6, 7], [5, 6, 7, 8, 9], [5, 6, 7, 8]], reads=reads))
     example = tuple(torch.from_numpy(getattr(layout, name)) for name in INPUT_NAMES)
-    tokens, batch, length = (torch.export.Dim(name) for name in ("tokens", "batch", "length"))
+    tokens, batch, length, read = (torch.export.Dim(name) for name in ("tokens", "batch", "length", "reads"))
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             form,
@@ -102,7 +105,7 @@ def _exported(form: nn.Module) -> onnx.ModelProto:
                 {0: batch, 1: length},
                 {0: batch, 1: length},
                 {0: tokens},
-                {0: batch},
+                {0: read if reads else batch},
             ),
         )
     assert program is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,10 +20,10 @@ from octavo.export.structure import structure_of
 from octavo.export.variants import u8_twin
 from octavo.ladder.material import Material
 from octavo.ladder.rungs import Candidate
-from octavo.store.contents import Golden, ReleaseConfig, golden_tolerance
+from octavo.store.contents import Golden, ReleaseConfig, golden_tolerance, input_json
 from octavo.text.buckets import Shape, shape_of, single_shapes
 from octavo.text.tokenizer import Tokenizer
-from octavo.types import FloatArray
+from octavo.types import FloatArray, Input
 
 CANONICAL = "model.onnx"
 U8_TWIN = "variants/model_u8.onnx"
@@ -50,9 +51,9 @@ class Build:
     loaded: str
     tokenizer: Tokenizer
 
-    def answer(self, texts: Sequence[str]) -> FloatArray:
-        """Run texts, (texts, labels): what a service would do for a request."""
-        return self.engine.run(self.tokenizer.encode(texts))
+    def answer(self, inputs: Sequence[Input]) -> FloatArray:
+        """Run inputs, (reads, width): what a service would do for a request."""
+        return self.engine.run(self.tokenizer.encode(inputs))
 
     def sha256(self, path: str) -> str:
         """Return the hash of one of the graphs."""
@@ -65,10 +66,11 @@ def build(material: Material, candidate: Candidate, backend: Backend, shapes: Se
     Raises:
         EngineError: the backend cannot build it.
     """
+    tokenizer = material.base.tokenizer
     graph = onnx_from_model(candidate.model)
     graphs, variants = {CANONICAL: graph.SerializeToString(deterministic=True)}, {"canonical": CANONICAL}
     if candidate.precision == "int8":
-        _check_structure(graph, material.folder.config.layers)
+        _check_structure(graph, candidate.model)
         graphs[U8_TWIN] = u8_twin(graph).SerializeToString(deterministic=True)
         variants["u8"] = U8_TWIN
     role = ROLE[backend] if ROLE[backend] in variants else "canonical"
@@ -77,13 +79,13 @@ def build(material: Material, candidate: Candidate, backend: Backend, shapes: Se
         ModelGraph(
             precision=candidate.precision,
             graphs={role: graphs[path] for role, path in variants.items()},
-            position_offset=material.position_offset,
-            max_length=material.tokenizer.max_length,
+            positions=material.base.positions,
+            max_length=tokenizer.max_length,
             key=None,
         ),
     )
-    engine.warm_up([dummy_batch(shape) for shape in (*single_shapes(material.tokenizer.max_length), *shapes)])
-    return Build(candidate, graphs, variants, engine, variants[role], material.tokenizer)
+    engine.warm_up([dummy_batch(shape) for shape in (*single_shapes(tokenizer.max_length), *shapes)])
+    return Build(candidate, graphs, variants, engine, variants[role], tokenizer)
 
 
 def traffic_shapes(material: Material) -> list[Shape]:
@@ -97,14 +99,15 @@ def traffic_shapes(material: Material) -> list[Shape]:
 
 def config_of(material: Material, build_: Build, backend: Backend, shapes: Sequence[Shape]) -> ReleaseConfig:
     """Return the release's `config.json`."""
-    encoder = material.folder.config
+    encoder = material.base.folder.config
     return ReleaseConfig(
-        task=material.recipe.task,
-        labels=list(material.task.labels),
+        task=material.task.name,
+        settings=material.task.settings(),
         precision=build_.candidate.precision,
         backend=backend,
-        max_length=material.tokenizer.max_length,
-        position_offset=material.position_offset,
+        max_length=build_.tokenizer.max_length,
+        position_offset=encoder.positions.offset,
+        segment_stride=encoder.positions.segment_stride,
         family=encoder.family,
         hidden_size=encoder.hidden_size,
         layers=encoder.layers,
@@ -114,23 +117,25 @@ def config_of(material: Material, build_: Build, backend: Backend, shapes: Seque
 
 
 def golden_of(material: Material, build_: Build) -> Golden:
-    """Return texts with the engine's answers, spread over the development rows."""
-    texts = material.dev.rows.texts
-    rows = np.unique(np.linspace(0, len(texts) - 1, _GOLDEN_ROWS).astype(int))
+    """Return inputs with the engine's outputs, spread over the development rows."""
+    inputs = material.dev.split.inputs
+    rows = np.unique(np.linspace(0, len(inputs) - 1, _GOLDEN_ROWS).astype(int))
     batch = material.dev.batch.select(rows)
     outputs = build_.engine.run(batch)
-    reference = TorchEngine(build_.candidate.model, material.position_offset, "reference").run(batch)
+    reference = TorchEngine(build_.candidate.model, material.base.positions, "reference").run(batch)
     return Golden(
-        texts=[texts[row] for row in rows],
+        inputs=[input_json(inputs[row]) for row in rows],
         ids=[ids.tolist() for ids in np.split(batch.ids, batch.offsets[1:-1])],
         outputs=[[float(value) for value in row] for row in outputs],
         tolerance=golden_tolerance(outputs, reference),
     )
 
 
-def _check_structure(graph: onnx.ModelProto, layers: int) -> None:
+def _check_structure(graph: onnx.ModelProto, model: Any) -> None:
     """Assert the placement: an engine that met another graph would fall back to float without a word."""
-    structure = structure_of(graph)
-    expected = dict.fromkeys(range(layers - 1), 4) | {layers - 1: 5}  # the last: Q apart from K and V
+    structure, layers = structure_of(graph), model.config.layers
+    expected = dict.fromkeys(range(layers), 4)
+    if model.reads_one:
+        expected[layers - 1] = 5  # Q apart from K and V
     assert structure.int8_matmuls == expected, structure
     assert not structure.asymmetric, structure

@@ -22,7 +22,6 @@ from octavo.ladder.rungs import Candidate, Kind, calibrated, closest, control, r
 from octavo.progress import Progress, Silent
 from octavo.recipe import Recipe
 from octavo.store.publish import new_version
-from octavo.tasks.classify import METRIC
 from octavo.types import Verdict
 
 # The fewest rounds are three whatever the budget; this many are the most.
@@ -78,7 +77,7 @@ def compress(
     try:
         with new_version(recipe.store, recipe.model_name):
             pass  # a name or a store that cannot be used is refused now and not after the training
-        material = gather(recipe, progress)
+        material = gather(recipe, work, progress)
         for warning in material.warnings:
             progress.say(f"note: {warning}")
         return _climb(material, work, progress, backend, reproduce)
@@ -119,7 +118,7 @@ def _int8_by_dev(candidates: Sequence[Candidate], best_ptq: Candidate) -> list[s
     Both cost the same to run, so dev decides; the other observers were left behind on dev already.
     """
     contenders = [one for one in candidates if one is best_ptq or one.kind is Kind.QAT]
-    return [one.rung for one in sorted(contenders, key=lambda one: one.dev.divergence)]
+    return [one.rung for one in sorted(contenders, key=lambda one: one.dev.distance)]
 
 
 def _passed(rungs: Sequence[Certified], rung: str) -> bool:
@@ -130,14 +129,14 @@ def _certify(
     material: Material, builds: Sequence[Build], baseline: Build | None, best_ptq: str, progress: Progress
 ) -> list[Certified]:
     recipe = material.recipe
-    texts = material.test.rows.texts
-    runners: dict[str, Any] = {"torch_fp32": torch_fp32(material.folder.path, material.tokenizer.max_length)}
+    teacher = torch_fp32(material.teacher.folder.path, material.task.head, material.teacher.tokenizer.max_length)
+    runners: dict[str, Any] = {"torch_fp32": teacher}
     runners |= {one.candidate.rung: one.answer for one in builds}
     if baseline:
         runners["openvino_fp32"] = baseline.answer
     timings = measure(
         runners,
-        texts,
+        material.test.traffic,
         rounds=_TIMING_ROUNDS,
         budget_s=recipe.certify.timing_s,
         seed=recipe.seed,
@@ -146,38 +145,37 @@ def _certify(
     hardware, created = this_hardware(), datetime.now(UTC).isoformat(timespec="seconds")
     certified = []
     for one in builds:
-        evidence = evidence_from_engine(material.task, material.test, one.engine, one.candidate.rung, progress)
+        evidence = evidence_from_engine(material.test, one.engine.run, one.candidate.rung, progress)
         identity = Identity(
             model=recipe.model_name,
             version="",
-            task=recipe.task,
+            task=material.task.name,
             rung=one.candidate.rung,
-            metric=METRIC,
             engine_id=one.engine.engine_id,
             model_bytes=len(one.graphs[one.loaded]),
-            sha256=Hashes(one.sha256(CANONICAL), material.test.rows.sha256, one.sha256(one.loaded)),
+            sha256=Hashes(one.sha256(CANONICAL), material.test.split.sha256, one.sha256(one.loaded)),
             seeds={"recipe": recipe.seed},
             hardware=hardware,
             created=created,
             selection=_selection(material, one, best_ptq),
         )
-        timing = Timing(timings[one.candidate.rung], _baselines(timings))
+        timing = Timing(timings[one.candidate.rung], _baselines(timings, builds[0].candidate.rung))
         certified.append(
             Certified(one, certificate_from(evidence, identity, timing, recipe.certify.margin, seed=recipe.seed))
         )
     return certified
 
 
-def _baselines(timings: dict[str, LatencySummary]) -> dict[str, LatencySummary]:
+def _baselines(timings: dict[str, LatencySummary], reference: str) -> dict[str, LatencySummary]:
     """The teacher's own weights, packed, in OpenVINO: the strongest FP32 baseline there is."""
-    return {"torch_fp32": timings["torch_fp32"], "openvino_fp32": timings.get("openvino_fp32", timings["fp32"])}
+    return {"torch_fp32": timings["torch_fp32"], "openvino_fp32": timings.get("openvino_fp32", timings[reference])}
 
 
 def _selection(material: Material, one: Build, best_ptq: str) -> dict[str, Any]:
     candidate = one.candidate
     return {
         "kind": candidate.kind,
-        "dev_rows": len(material.dev.rows),
+        "dev_rows": len(material.dev.split.units.texts),
         "dev": asdict(candidate.dev),
         "best_observer_on_dev": candidate.rung == best_ptq,
         "margin_reason": material.recipe.certify.reason,
@@ -198,7 +196,7 @@ def _publish(
     if material.recipe.certify.reason:
         notes.append(material.recipe.certify.reason)
     # The ladder's order, so that version numbers tell the same story every time.
-    releases = [one.rung for one in rungs if one.rung in ("fp32", *ranking)]
+    releases = [one.rung for one in rungs if one is rungs[0] or one.rung in ranking]
     return publish(
         material,
         rungs,

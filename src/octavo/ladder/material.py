@@ -1,25 +1,64 @@
-"""What every rung is made from: the teacher, the rows, their tokens, and the teacher's answers to them."""
+"""What every rung is made from: the teacher, the rows, their tokens, and the teacher's outputs to them."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
-
-from octavo.data.rows import read_rows, read_texts
-from octavo.data.splits import check_splits
-from octavo.distill.objectives import UNLABELLED
-from octavo.encoder.folder import ModelFolder, classifier_from_folder, read_folder
-from octavo.encoder.model import SequenceClassifier
+from octavo.distill.trainer import Material as TrainingMaterial
+from octavo.encoder.folder import ModelFolder, model_from_folder, read_folder
+from octavo.encoder.model import EncoderWithHead
 from octavo.encoder.running import run_all
+from octavo.encoder.trim import trim_folder
 from octavo.errors import InputError
 from octavo.ladder.evidence import HeldOut
+from octavo.ladder.logs import Log, read_log
 from octavo.progress import Progress
 from octavo.recipe import Recipe
-from octavo.tasks.classify import NAME, Classify
+from octavo.tasks.base import Groups, Purpose, Split, Task
+from octavo.tasks.registry import task_from_facts
 from octavo.text.batch import TokenBatch
+from octavo.text.layout import Positions
 from octavo.text.tokenizer import Tokenizer
-from octavo.types import FloatArray, IntArray, Rows
+from octavo.types import Input, Outputs, Pair, Words
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A float model out of a folder, with the tokenizer that belongs to it."""
+
+    folder: ModelFolder
+    model: EncoderWithHead
+    tokenizer: Tokenizer
+
+    @property
+    def positions(self) -> Positions:
+        """How rows of the position table are counted."""
+        return self.folder.config.positions
+
+    def ask(self, batch: TokenBatch, name: str, progress: Progress) -> Outputs:
+        """Return the model's outputs to every input."""
+        with progress.step(f"teacher answers {name} rows", len(batch)) as bar:
+            return run_all(self.model, batch, self.positions, bar.advance)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """What calibration observes and training learns from: labelled rows first, then query logs.
+
+    Attributes:
+        split: the labelled rows; None where there are query logs only.
+        material: tokens and groups of all of it.
+        teacher: the teacher's outputs to every input.
+        name: tells this set from others, in checkpoints.
+    """
+
+    split: Split | None
+    material: TrainingMaterial
+    teacher: Outputs
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,76 +66,123 @@ class Material:
     """The inputs of one compression, read, checked and tokenized.
 
     Attributes:
-        train: tokens of the training rows and of the query logs, labelled ones first.
-        train_truth: label id of each, or `UNLABELLED`, (rows,).
-        train_teacher: the teacher's logits for each, (rows, labels).
-        train_sha256: names the training rows in checkpoints.
+        teacher: the model that is to be replaced.
+        base: what the rungs start from: the teacher itself, or the teacher with a trimmed vocabulary.
         warnings: what the data made us notice, one sentence each.
     """
 
     recipe: Recipe
-    folder: ModelFolder
-    teacher: SequenceClassifier
-    task: Classify
-    tokenizer: Tokenizer
-    train: TokenBatch
-    train_truth: IntArray
-    train_teacher: FloatArray
-    train_sha256: str
+    task: Task
+    teacher: Source
+    base: Source
+    train: TrainingSet
     dev: HeldOut
     test: HeldOut
     warnings: list[str]
 
     @property
-    def position_offset(self) -> int:
-        """Row of the position table that the first token takes."""
-        return self.folder.config.position_offset
+    def is_trimmed(self) -> bool:
+        """Whether the rungs have another vocabulary than the teacher."""
+        return self.base is not self.teacher
 
 
-def gather(recipe: Recipe, progress: Progress) -> Material:
+def gather(recipe: Recipe, work: Path, progress: Progress) -> Material:
     """Read teacher and rows, check that they belong together, and ask the teacher about every row.
+
+    Args:
+        recipe: what to compress, and with which rows.
+        work: folder for what is kept between an interrupted run and the next.
+        progress: where to report.
 
     Raises:
         ModelError: the teacher's folder cannot be used.
         InputError: rows that cannot be used, or labels that the teacher does not have.
     """
-    if recipe.task != NAME:
-        raise InputError(f"Task '{recipe.task}' is not known. Known: {NAME}.")
     folder = read_folder(recipe.teacher)
-    teacher = classifier_from_folder(folder)
-    task = Classify(folder.labels)
-    dev, test = read_rows(recipe.data.dev), read_rows(recipe.data.test)
-    train = read_rows(recipe.data.train) if recipe.data.train else None
-    warnings = check_splits(train, dev, test, task.labels).warnings() if train else []
-    tokenizer = Tokenizer.from_folder(folder.path, max_length=min(recipe.max_length, folder.config.max_length))
-    labelled = train.texts if train else []
-    logs = list(read_texts(recipe.data.unlabelled))
-    if not labelled and not logs:
+    task = task_from_facts(folder.facts, recipe.task)
+    teacher = _source(folder, task, recipe.max_length)
+    dev, test = task.read(recipe.data.dev, Purpose.DEV), task.read(recipe.data.test, Purpose.TEST)
+    train = task.read(recipe.data.train, Purpose.TRAIN) if recipe.data.train else None
+    if train is None and not recipe.data.unlabelled:
         raise InputError("There is nothing to learn from: give training rows (--train) or query logs (--unlabelled).")
-    truth = np.full(len(labelled) + len(logs), UNLABELLED, np.int64)
-    if train:
-        truth[: len(train)] = task.truth(train.rows)
-    tokens = tokenizer.encode(labelled + logs)
-
-    def ask(batch: TokenBatch, name: str) -> FloatArray:
-        with progress.step(f"teacher answers {name} rows", len(batch)) as bar:
-            return run_all(teacher, batch, folder.config.position_offset, bar.advance)
-
-    def held_out(rows: Rows, name: str) -> HeldOut:
-        batch = tokenizer.encode(rows.texts)
-        return HeldOut(rows, batch, task.truth(rows.rows), ask(batch, name))
-
+    log = read_log(recipe.data.unlabelled, task, held_out=[*dev.inputs, *test.inputs]) if recipe.data.unlabelled else None
+    base = _trimmed(teacher, task, train, log, recipe, work, progress) if recipe.trim_vocabulary else teacher
     return Material(
         recipe=recipe,
-        folder=folder,
-        teacher=teacher,
         task=task,
-        tokenizer=tokenizer,
-        train=tokens,
-        train_truth=truth,
-        train_teacher=ask(tokens, "training"),
-        train_sha256=f"{train.sha256 if train else ''}+{len(logs)}",
-        dev=held_out(dev, "dev"),
-        test=held_out(test, "test"),
-        warnings=warnings,
+        teacher=teacher,
+        base=base,
+        train=_training_set(teacher, base, train, log, work, progress),
+        dev=_held_out(teacher, base, dev, "dev", progress),
+        test=_held_out(teacher, base, test, "test", progress),
+        warnings=task.warnings(train, dev, test),
     )
+
+
+def _source(folder: ModelFolder, task: Task, max_length: int) -> Source:
+    tokenizer = Tokenizer.from_folder(folder.path, max_length=min(max_length, folder.config.max_length))
+    return Source(folder, model_from_folder(folder, task.head), tokenizer)
+
+
+def _trimmed(
+    teacher: Source, task: Task, train: Split | None, log: Log | None, recipe: Recipe, work: Path, progress: Progress
+) -> Source:
+    """Return the teacher without the tokens that neither training rows nor logs use."""
+
+    def texts() -> Iterator[str]:
+        for given in train.inputs if train else ():
+            yield from texts_of(given)
+        for group in log.groups() if log else ():
+            for given in group:
+                yield from texts_of(given)
+
+    made = trim_folder(teacher.folder.path, texts(), work / "trimmed")
+    saved = (made.bytes_before - made.bytes_after) / 1e6
+    progress.say(f"vocabulary trimmed: {made.tokens_before:,} → {made.tokens_after:,} tokens, {saved:,.0f} MB less")
+    return _source(read_folder(made.folder), task, recipe.max_length)
+
+
+def texts_of(given: Input) -> tuple[str, ...]:
+    """Return the texts that an input is made of."""
+    if isinstance(given, Pair):
+        return given.first, given.second
+    return (" ".join(given.words),) if isinstance(given, Words) else (given,)
+
+
+def _training_set(
+    teacher: Source, base: Source, split: Split | None, log: Log | None, work: Path, progress: Progress
+) -> TrainingSet:
+    if log is not None:
+        return _from_disk(teacher, base, split, log, work, progress)
+    assert split is not None
+    batch = base.tokenizer.encode(split.inputs)
+    own = batch if base is teacher else teacher.tokenizer.encode(split.inputs)
+    return TrainingSet(
+        split,
+        TrainingMaterial(batch, split.groups, base.positions),
+        teacher.ask(own, "training", progress),
+        split.sha256,
+    )
+
+
+def _from_disk(
+    teacher: Source, base: Source, split: Split | None, log: Log, work: Path, progress: Progress
+) -> TrainingSet:
+    """Tokenize rows and logs, and ask the teacher, into files: logs may be larger than memory."""
+    from octavo.ladder.logs import outputs_on_disk, spooled
+
+    first = list(split.inputs) if split else []
+    name = hashlib.sha256(f"{split.sha256 if split else ''} {log.fingerprint}".encode()).hexdigest()
+    material = spooled(work, name, base, first, split.groups if split else Groups.singles(0), log, progress)
+    asked = material.batch
+    if base is not teacher:
+        groups = split.groups if split else Groups.singles(0)
+        asked = spooled(work / "teacher", name, teacher, first, groups, log, progress).batch
+    return TrainingSet(split, material, outputs_on_disk(work, name, teacher, asked, progress), name)
+
+
+def _held_out(teacher: Source, base: Source, split: Split, name: str, progress: Progress) -> HeldOut:
+    batch = teacher.tokenizer.encode(split.inputs)
+    outputs = teacher.ask(batch, name, progress)
+    return HeldOut(split, batch if base is teacher else base.tokenizer.encode(split.inputs), outputs)
+

@@ -75,7 +75,7 @@ def publish(
                 draft.write("README.md", model_card(recipe, certificate).encode())
         folders = {
             rung: draft.commit(
-                task=recipe.task,
+                task=material.task.name,
                 rung=rung,
                 variants=next(one.build.variants for one in rungs if one.rung == rung),
                 teacher=None if rung == releases[0] else drafts[releases[0]].version,
@@ -89,6 +89,6 @@ def publish(
 def _write(draft: Draft, material: Material, build: Build, backend: Backend, shapes: Sequence[Shape]) -> None:
     for path, content in build.graphs.items():
         draft.write(path, content)
-    draft.write("tokenizer.json", material.folder.path / "tokenizer.json")
+    draft.write("tokenizer.json", material.base.folder.path / "tokenizer.json")
     draft.write("config.json", content_bytes(config_of(material, build, backend, shapes)))
     draft.write("golden.json", content_bytes(golden_of(material, build)))

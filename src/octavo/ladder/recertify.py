@@ -5,11 +5,11 @@ The teacher is the FP32 reference release of the same store, or another release,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-
-import numpy as np
 
 from octavo.certify.certificate import (
     Certificate,
@@ -19,17 +19,19 @@ from octavo.certify.certificate import (
     certificate_from,
     read_certificate,
 )
-from octavo.certify.latency import LatencySummary, Runner, measure
-from octavo.data.rows import read_rows
+from octavo.certify.latency import Runner, measure
+from octavo.data.characters import shown
 from octavo.engines.hardware import this_hardware
 from octavo.engines.open import ROLE, Backend
 from octavo.errors import InputError, ReleaseError
-from octavo.ladder.evidence import BATCH_ROWS, HeldOut, evidence_from_engine
+from octavo.ladder.evidence import BATCH_INPUTS, HeldOut, evidence_from_engine, outputs_in_batches
 from octavo.progress import Progress, Silent
 from octavo.store.model import Model, load
 from octavo.store.release import Release, open_release
-from octavo.tasks.classify import METRIC
-from octavo.types import FloatArray
+from octavo.tasks.base import Purpose, Split, Task
+from octavo.text.batch import TokenBatch
+from octavo.text.tokenizer import Tokenizer
+from octavo.types import FloatArray, Outputs
 
 _TIMING_ROUNDS = 60
 
@@ -48,7 +50,7 @@ def recertify(
 
     Args:
         release: the release.
-        test: held-out rows with labels, JSON lines.
+        test: held-out rows of the release's task.
         teacher: a release or a Hugging Face folder; None for the FP32 reference that the release names.
         backend: engine to certify; None for the one that the release was certified on.
         margin: as a fraction; None for that of the release's certificate.
@@ -56,79 +58,86 @@ def recertify(
         progress: where to report.
 
     Raises:
-        InputError: rows that cannot be used, or a teacher with other labels.
+        InputError: rows that cannot be used, or a teacher of another task or other labels.
         ReleaseError: the release or its teacher is missing or altered.
     """
     progress = progress or Silent()
     opened = open_release(release, progress)
     old = read_certificate(opened.read("certificate.json"), f"{opened.folder}/certificate.json")
-    rows = read_rows(test)
     with (
         load(opened.folder, backend=backend, allow_uncertified=True, check_answers=False) as model,
         ExitStack() as opened_teacher,
     ):
-        truth = model.task.truth(rows.rows)
-        runners: dict[str, Runner] = {"engine": model.logits}
-        answers = _teacher_answers(opened, model, teacher, rows.texts, runners, opened_teacher, progress)
-        held_out = HeldOut(rows, model.tokenizer.encode(rows.texts), truth, answers)
+        split = model.task.read(test, Purpose.TEST)
+        named = _teacher(opened, model, teacher, opened_teacher)
+        held_out = HeldOut(split, model.tokenizer.encode(split.inputs), _asked(named, split, progress))
         timings = measure(
-            runners,
-            rows.texts,
+            {"engine": model.outputs, named.baseline: named.timed},
+            held_out.traffic,
             rounds=_TIMING_ROUNDS,
             budget_s=timing_s,
             seed=old.seeds["bootstrap"],
             progress=progress,
         )
-        evidence = evidence_from_engine(model.task, held_out, model.engine, old.rung, progress)
-        identity = _identity(opened, model, old, rows.sha256, backend or Backend(model.config.backend))
-    timing = Timing(timings["engine"], _baselines(timings))
+        evidence = evidence_from_engine(held_out, model.engine.run, old.rung, progress)
+        identity = _identity(opened, model, old, split.sha256, backend or Backend(model.config.backend))
+    timing = Timing(timings["engine"], {named.baseline: timings[named.baseline]})
     return certificate_from(
         evidence, identity, timing, old.margin if margin is None else margin, seed=old.seeds["bootstrap"]
     )
 
 
-def _baselines(timings: dict[str, LatencySummary]) -> dict[str, LatencySummary]:
-    return {name: summary for name, summary in timings.items() if name != "engine"}
+@dataclass(frozen=True, slots=True)
+class _Teacher:
+    """The teacher: how it answers, and what is timed as a baseline."""
+
+    tokenizer: Tokenizer
+    run: Callable[[TokenBatch], FloatArray]
+    baseline: str
+    timed: Runner
 
 
-def _teacher_answers(
-    release: Release,
-    model: Model,
-    teacher: Path | None,
-    texts: list[str],
-    runners: dict[str, Runner],
-    stack: ExitStack,
-    progress: Progress,
-) -> FloatArray:
-    """Ask the teacher about every row, and leave it in `runners` as a baseline, open until `stack` ends."""
-    folder = teacher or _reference_folder(release)
+def _teacher(release: Release, model: Model, given: Path | None, stack: ExitStack) -> _Teacher:
+    """Open the teacher until `stack` ends, and check that it does the release's task."""
+    folder = given or _reference_folder(release)
     if (folder / "manifest.json").is_file() or (folder / "current").exists():
         # In OpenVINO whatever the release was certified on: that is what the baseline is named.
         reference = stack.enter_context(load(folder, backend=Backend.OPENVINO, allow_uncertified=True))
-        labels, name = list(reference.config.labels), "openvino_fp32"
-        run: Runner = reference.logits
         if reference.config.precision != "fp32":
             raise InputError(f"{folder} is an {reference.config.precision} release; a teacher must be fp32.")
-    else:
-        from octavo.encoder.folder import read_folder
-        from octavo.ladder.baselines import torch_fp32
-
-        labels = list(read_folder(folder).labels)
-        name, run = "torch_fp32", torch_fp32(folder, model.config.max_length)
-    if labels != model.config.labels:
-        raise InputError(f"{folder} has {len(labels)} labels that are not the release's {len(model.config.labels)}.")
-    runners[name] = run
-    return _in_batches(run, texts, progress)
+        _check_same_task(folder, reference.task, model)
+        return _Teacher(reference.tokenizer, reference.engine.run, "openvino_fp32", reference.outputs)
+    return _teacher_from_folder(folder, model)
 
 
-def _in_batches(run: Runner, texts: list[str], progress: Progress) -> FloatArray:
-    parts = []
-    with progress.step("teacher answers", len(texts)) as bar:
-        for start in range(0, len(texts), BATCH_ROWS):
-            part = texts[start : start + BATCH_ROWS]
-            parts.append(np.asarray(run(part), np.float32))
-            bar.advance(len(part))
-    return np.concatenate(parts)
+def _teacher_from_folder(folder: Path, model: Model) -> _Teacher:
+    """Read a model folder; only this needs torch."""
+    from octavo.encoder.folder import model_from_folder, read_folder
+    from octavo.engines.torch import TorchEngine
+    from octavo.ladder.baselines import torch_fp32
+    from octavo.tasks.registry import task_from_facts
+
+    read = read_folder(folder)
+    task = task_from_facts(read.facts, model.task.name)
+    _check_same_task(folder, task, model)
+    length = model.config.max_length
+    engine = TorchEngine(model_from_folder(read, task.head), read.config.positions, "fp32")
+    tokenizer = Tokenizer.from_folder(read.path, max_length=length)
+    return _Teacher(tokenizer, engine.run, "torch_fp32", torch_fp32(read.path, task.head, length))
+
+
+def _check_same_task(folder: Path, task: Task, model: Model) -> None:
+    if task != model.task:
+        raise InputError(
+            f"{folder} does not do what the release does: {task.name} {shown(str(task.settings()))}, and the release "
+            f"{model.task.name} {shown(str(model.task.settings()))}. Give the model that the release was made from."
+        )
+
+
+def _asked(teacher: _Teacher, split: Split, progress: Progress) -> Outputs:
+    batch = teacher.tokenizer.encode(split.inputs)
+    with progress.step("teacher answers", len(batch)) as bar:
+        return outputs_in_batches(teacher.run, batch, BATCH_INPUTS, bar)
 
 
 def _reference_folder(release: Release) -> Path:
@@ -154,7 +163,6 @@ def _identity(release: Release, model: Model, old: Certificate, data_sha256: str
         version=release.version,
         task=old.task,
         rung=old.rung,
-        metric=METRIC,
         engine_id=model.engine.engine_id,
         model_bytes=files[loaded].size_bytes,
         sha256=Hashes(files[variants["canonical"]].sha256, data_sha256, files[loaded].sha256),

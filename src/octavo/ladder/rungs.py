@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
-from octavo.distill.objectives import distillation, divergence
+from octavo.distill.objectives import distilled_objective
 from octavo.distill.trainer import Plan, train
-from octavo.encoder.running import ROWS_PER_CALL, run_all, tensors_from_layout
+from octavo.encoder.running import INPUTS_PER_CALL, run_all, tensors_from_layout
 from octavo.ladder.material import Material
 from octavo.progress import Progress
 from octavo.quantize.placement import amax_by_layer, calibrate, quantize
 from octavo.quantize.smoothing import smoothing_factors
 from octavo.text.layout import layout_from_batch
-from octavo.types import FloatArray
 
 
 class Kind(StrEnum):
@@ -39,11 +36,19 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DevScores:
-    """A candidate against the development rows: accuracy, share of the teacher's answers kept, mean KL from it."""
+    """A candidate against the development rows.
 
-    accuracy: float
+    Attributes:
+        metric: the deciding metric's name, and
+        value: what it comes to.
+        agreement: share of the teacher's answers kept.
+        distance: how far the outputs are from the teacher's, as the task measures it; 0 for equal ones.
+    """
+
+    metric: str
+    value: float
     agreement: float
-    divergence: float
+    distance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,45 +73,49 @@ class Candidate:
 
 
 def reference(material: Material) -> Candidate:
-    """Return the teacher itself as the first rung."""
-    return Candidate("fp32", Kind.REFERENCE, material.teacher, "fp32", dev_scores(material, material.teacher))
+    """Return the float model that the others start from as the first rung: the teacher itself, unless it is trimmed."""
+    name = "fp32-trimmed" if material.is_trimmed else "fp32"
+    model = material.base.model
+    return Candidate(name, Kind.REFERENCE, model, "fp32", dev_scores(material, model))
 
 
 def calibrated(material: Material, progress: Progress) -> list[Candidate]:
     """Observe the teacher on training rows and return one INT8 candidate per observer."""
     settings = material.recipe.quantize
     generator = np.random.default_rng(material.recipe.seed)
-    rows = generator.permutation(len(material.train))[: settings.calibration_rows]
-    batches = list(material.train.select(rows).split(ROWS_PER_CALL))
+    tokens = material.train.material.batch
+    rows = generator.permutation(len(tokens))[: settings.calibration_rows]
+    batches = list(tokens.select(rows).split(INPUTS_PER_CALL))
+    base = material.base.model
     passes = 2 if settings.smoothing else 1
     with progress.step("calibrate", passes * len(batches)) as bar:
 
         def inputs() -> Any:
             for batch in batches:
-                yield tensors_from_layout(layout_from_batch(batch, material.position_offset))
+                yield tensors_from_layout(layout_from_batch(batch, material.base.positions))
                 bar.advance()
 
-        factors = smoothing_factors(material.teacher, inputs(), settings.smoothing) if settings.smoothing else {}
-        histograms = calibrate(material.teacher, inputs(), factors)
+        factors = smoothing_factors(base, inputs(), settings.smoothing) if settings.smoothing else {}
+        histograms = calibrate(base, inputs(), factors)
     candidates = []
     with progress.step("choose the observer on dev rows", len(settings.observers)) as bar:
         for observer in settings.observers:
-            model = copy.deepcopy(material.teacher)
+            model = copy.deepcopy(base)
             quantize(model, amax_by_layer(histograms, observer), factors)
             scores = dev_scores(material, model)
             details = {"observer": observer, "calibration_rows": len(rows), "smoothing": settings.smoothing}
             candidates.append(Candidate(f"int8-ptq-{observer}", Kind.PTQ, model, "int8", scores, details))
-            bar.advance(1, f"{observer}: {scores.agreement:.1%} of the teacher's answers")
+            bar.advance(1, f"{observer}: {scores.agreement:.1%} {material.dev.split.agreement_means}")
     return candidates
 
 
 def closest(candidates: list[Candidate]) -> Candidate:
-    """Return the candidate whose answers diverge least from the teacher's on dev rows.
+    """Return the candidate whose outputs are nearest to the teacher's on dev rows.
 
-    The divergence decides, not the accuracy: it uses every row's whole answer, where a few hundred rows tell
-    accuracies apart by chance.
+    The distance decides, not the metric: it uses every row's whole output, where a few hundred rows tell accuracies
+    apart by chance.
     """
-    return min(candidates, key=lambda candidate: candidate.dev.divergence)
+    return min(candidates, key=lambda candidate: candidate.dev.distance)
 
 
 def trained(material: Material, start: Candidate, work: Path, progress: Progress) -> Candidate:
@@ -118,17 +127,21 @@ def trained(material: Material, start: Candidate, work: Path, progress: Progress
 
 def control(material: Material, work: Path, progress: Progress) -> Candidate:
     """Return the teacher after the same distillation without quantization."""
-    model, details = _distilled(material, material.teacher, work / "fp32-kd.safetensors", "control fp32", progress)
+    model, details = _distilled(material, material.base.model, work / "fp32-kd.safetensors", "control fp32", progress)
     return Candidate("fp32-kd", Kind.CONTROL, model, "fp32", dev_scores(material, model), details)
 
 
 def dev_scores(material: Material, model: nn.Module) -> DevScores:
     """Score a model on the development rows."""
-    logits = _dev_logits(material, model)
+    dev = material.dev
+    outputs = run_all(model, dev.batch, material.base.positions)
+    answers = dev.split.answers(outputs, dev.teacher)
+    first = answers.measures[0]
     return DevScores(
-        accuracy=float(material.task.score(logits, material.dev.truth).mean()),
-        agreement=float((logits.argmax(1) == material.dev.teacher.argmax(1)).mean()),
-        divergence=_mean_divergence(logits, material.dev.teacher),
+        metric=first.name,
+        value=first.value,
+        agreement=float(answers.agreement.mean()),
+        distance=dev.split.distance(outputs, dev.teacher),
     )
 
 
@@ -148,16 +161,22 @@ def _distilled(
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # the targets are the teacher's answers without dropout
+    dev, train_set = material.dev, material.train
+
+    def closeness(candidate: nn.Module) -> float:
+        return -dev.split.distance(run_all(candidate, dev.batch, material.base.positions), dev.teacher)
+
     training = train(
         model,
-        material.train,
-        material.position_offset,
-        distillation(material.train_teacher, material.train_truth, settings.temperature, settings.label_weight),
-        _closeness(material),
+        train_set.material,
+        distilled_objective(
+            train_set.teacher, train_set.split, material.task, settings.temperature, settings.label_weight
+        ),
+        closeness,
         plan,
         label=label,
         progress=progress,
-        describe=lambda score: f"KL from the teacher on dev {-score:.4f}",
+        describe=lambda score: f"distance from the teacher on dev {-score:.4f}",
         checkpoint=checkpoint,
         fingerprint=_fingerprint(material, plan, start),
     )
@@ -165,28 +184,20 @@ def _distilled(
         **asdict(plan),
         "temperature": settings.temperature,
         "label_weight": settings.label_weight,
+        "groups": len(train_set.material.groups),
         "best_epoch": training.best_epoch,
-        "dev_divergence_by_epoch": [-score for score in training.dev_scores],
+        "dev_distance_by_epoch": [-score for score in training.dev_scores],
     }
     return model, details
 
 
-def _closeness(material: Material) -> Callable[[nn.Module], float]:
-    return lambda model: -_mean_divergence(_dev_logits(material, model), material.dev.teacher)
-
-
-def _dev_logits(material: Material, model: nn.Module) -> FloatArray:
-    return run_all(model, material.dev.batch, material.position_offset)
-
-
-def _mean_divergence(logits: FloatArray, teacher: FloatArray) -> float:
-    return float(divergence(torch.from_numpy(logits), torch.from_numpy(teacher)).mean())
-
-
 def _fingerprint(material: Material, plan: Plan, start: nn.Module) -> str:
     """Name a training job, so that a checkpoint of another one is not resumed."""
-    digest = hashlib.sha256(f"{plan} {material.train_sha256} {material.dev.rows.sha256}".encode())
-    digest.update(material.train_teacher.tobytes())
-    for name, tensor in start.state_dict().items():
-        digest.update(name.encode() + tensor.detach().numpy().tobytes())
+    settings = material.recipe.distill
+    digest = hashlib.sha256(
+        f"{plan} {settings} {material.task} {material.train.name} {material.dev.split.sha256}".encode()
+    )
+    for one in (start, material.teacher.model):
+        for name, tensor in one.state_dict().items():
+            digest.update(name.encode() + tensor.detach().numpy().tobytes())
     return digest.hexdigest()

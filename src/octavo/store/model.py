@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +15,13 @@ from octavo.engines.graph import ModelGraph
 from octavo.engines.guard import dummy_batch
 from octavo.engines.open import ROLE, Backend, open_engine
 from octavo.errors import ReleaseError
-from octavo.store.contents import Golden, ReleaseConfig, content_from_bytes
+from octavo.store.contents import Golden, ReleaseConfig, content_from_bytes, input_from_json
 from octavo.store.release import Release, open_release
-from octavo.tasks.classify import Classification, Classify
+from octavo.tasks.registry import task_from_settings
 from octavo.text.buckets import single_shapes
+from octavo.text.layout import Positions
 from octavo.text.tokenizer import Tokenizer
-from octavo.types import FloatArray, Verdict
+from octavo.types import Input, Outputs, Verdict
 
 
 class Model:
@@ -33,15 +35,20 @@ class Model:
         self.certificate = certificate
         self.tokenizer = tokenizer
         self.engine = engine
-        self.task = Classify(tuple(config.labels))
+        self.task = task_from_settings(config.task, config.settings, f"{release.folder}/config.json")
 
-    def predict(self, texts: Sequence[str]) -> list[Classification]:
-        """Return the answer to each text, in order."""
-        return self.task.decode(self.logits(texts))
+    def predict(self, items: Sequence[Any]) -> list[Any]:
+        """Return the answer to each item, in order.
 
-    def logits(self, texts: Sequence[str]) -> FloatArray:
-        """Return the head's output for each text, (texts, labels)."""
-        return self.engine.run(self.tokenizer.encode(texts))
+        Items are texts for `classify`, `tag` (or lists of words) and `embed` (queries; documents are
+        `octavo.tasks.embed.Document`), and a query with its documents, `(query, [document, ...])`, for `rank`.
+        """
+        return self.task.decode(self.outputs(self.task.prepare(items)), items)
+
+    def outputs(self, inputs: Sequence[Input]) -> Outputs:
+        """Return the head's outputs to some inputs, as the engine gives them."""
+        batch = self.tokenizer.encode(inputs)
+        return Outputs(self.engine.run(batch), batch.read_offsets)
 
     def close(self) -> None:
         """Free the engine."""
@@ -110,7 +117,7 @@ def graph_from_release(release: Release, config: ReleaseConfig, backend: Backend
     return ModelGraph(
         precision=config.precision,
         graphs={role: release.variant(role)},
-        position_offset=config.position_offset,
+        positions=Positions(config.position_offset, config.segment_stride),
         max_length=config.max_length,
         key=release.sha256,
     )
@@ -139,19 +146,19 @@ def check_certified(release: Release, config: ReleaseConfig, certificate: Certif
 
 
 def check_golden(model: Model) -> None:
-    """Run the golden texts and compare ids and logits.
+    """Run the golden inputs and compare ids and outputs.
 
     Raises:
         ReleaseError: this machine gives other ids or other answers than were certified.
     """
     source = f"{model.release.folder}/golden.json"
     golden = content_from_bytes(model.release.read("golden.json"), Golden, source)
-    batch = model.tokenizer.encode(golden.texts)
+    batch = model.tokenizer.encode([input_from_json(written) for written in golden.inputs])
     if [ids.tolist() for ids in np.split(batch.ids, batch.offsets[1:-1])] != golden.ids:
         raise ReleaseError(f"{source}: the tokenizer gives other ids here than when the release was made.")
     difference = float(np.abs(model.engine.run(batch) - np.array(golden.outputs, np.float32)).max())
     if not difference <= golden.tolerance:
         raise ReleaseError(
-            f"{source}: {model.engine.engine_id} answers differently on this machine: a logit differs by "
+            f"{source}: {model.engine.engine_id} answers differently on this machine: a value differs by "
             f"{difference:.4g}, and {golden.tolerance:.4g} is allowed. Certify the release here (octavo certify)."
         )

@@ -10,11 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import combinations
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from octavo.data.characters import text_key
 from octavo.types import FloatArray, Input, IntArray, Json, Measure, Outputs
 
 
@@ -93,7 +95,13 @@ class Groups:
 
 
 class Split(Protocol):
-    """Rows of a task, checked: the inputs they come to, and what outputs to them are worth."""
+    """Rows of a task, checked: the inputs they come to, and what outputs to them are worth.
+
+    Attributes:
+        agreement_means: what `Answers.agreement` is a share of, such as `of the answers are the same`.
+    """
+
+    agreement_means: ClassVar[str]
 
     @property
     def name(self) -> str:
@@ -130,9 +138,10 @@ class Units:
         word: one of them in a word, such as `row`, `sentence` or `query`.
         texts: as people read them, (units,).
         truth: the right answer as people read it, (units,).
-        inputs: number of the input that stands for each: its tokens are the unit's length, and it is what is timed,
-            (units,).
+        inputs: number of the input that stands for each, and whose tokens are the unit's length, (units,).
         slices: names of the parts to look at one by one, such as labels, (units,); empty for none.
+        item: what one input that is timed is called.
+        timed: numbers of the inputs that users send and wait for; None for `inputs`.
     """
 
     word: str
@@ -140,6 +149,8 @@ class Units:
     truth: Sequence[str]
     inputs: IntArray
     slices: Sequence[str] = ()
+    item: str = "query"
+    timed: IntArray | None = None
 
 
 class Answer(Protocol):
@@ -193,6 +204,11 @@ class Task(ABC):
         """Return the task that training rows call for, such as their labels. Raises InputError for unfit rows."""
 
     @classmethod
+    def for_training(cls, facts: FolderFacts, path: Path) -> Self:
+        """Return the task to fine-tune an encoder for; a task overrides it where the encoder's folder has a say."""
+        return cls.from_rows(path)
+
+    @classmethod
     @abstractmethod
     def from_settings(cls, settings: Json) -> Self:
         """Return the task out of a release's `config.json`. Raises ModelError for unfit settings."""
@@ -218,6 +234,10 @@ class Task(ABC):
     def read(self, path: Path, purpose: Purpose) -> Split:
         """Read and check a file (or folder) of rows. Raises InputError for unfit rows, naming `file:line`."""
 
+    def warnings(self, train: Split | None, dev: Split, test: Split) -> list[str]:
+        """Return what makes the splits unfit to train or certify on, one plain sentence each."""
+        return _overlaps(train, dev, test)
+
     @abstractmethod
     def inputs_from_log(self, record: str | Json, source: str) -> list[Input]:
         """Return the inputs to train on together that one record of a query log comes to; none for an empty one.
@@ -241,3 +261,16 @@ class Task(ABC):
     @abstractmethod
     def decode(self, outputs: Outputs, items: Sequence[Any]) -> list[Any]:
         """Return the `Answer` to each item, out of the outputs to `prepare(items)`."""
+
+
+def _overlaps(train: Split | None, dev: Split, test: Split) -> list[str]:
+    """Say which units occur in two splits; texts are compared without case and outer spaces."""
+    splits = {"train": train, "dev": dev, "test": test}
+    keys = {name: [text_key(text) for text in split.units.texts] for name, split in splits.items() if split}
+    found = []
+    for first, second in combinations(keys, 2):
+        known = set(keys[first])
+        if shared := sum(key in known for key in keys[second]):
+            what = f"{shared} {test.units.word}{'' if shared == 1 else 's'}"
+            found.append(f"{second} shares {what} with {first}, which flatters the model.")
+    return found

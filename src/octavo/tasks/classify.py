@@ -1,4 +1,4 @@
-"""Task `classify`: one label per text, such as a query's intent.
+"""Task `classify`: one label per text (or pair of texts), such as a query's intent.
 
 Knows labels, the decoding of logits and the metric. Knows no model, no engine and no loss.
 """
@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from octavo.data.labels import unknown_label
+from octavo.data.rows import read_rows
+from octavo.data.splits import check_splits
 from octavo.errors import InputError, ModelError
-from octavo.types import FloatArray, IntArray, Json, Row
+from octavo.tasks.base import Answers, FolderFacts, Groups, Head, Purpose, Reads, Split, Task, Units
+from octavo.tasks.labels import claims_architecture, config_from_labels, labels_from_config
+from octavo.types import FloatArray, Input, IntArray, Json, Measure, Outputs, Pair, Row, Rows
 
-NAME = "classify"
-METRIC = "accuracy"
-ROW_FORMAT = '{"text": "...", "label": "..."}'
+TOP_LABELS = 5  # how many of the likeliest labels an answer lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +32,20 @@ class Classification:
     confidence: float
     scores: dict[str, float]
 
+    def line(self) -> str:
+        """Say it in a line."""
+        others = ", ".join(f"{label} {score:.1%}" for label, score in list(self.scores.items())[1:3])
+        return f"{self.label}  {self.confidence:.1%}" + (f"  ({others})" if others else "")
+
 
 @dataclass(frozen=True, slots=True)
-class Classify:
+class Classify(Task):
     """A classification over `labels`; output `i` of the head belongs to `labels[i]`."""
 
     labels: tuple[str, ...]
+
+    name = "classify"
+    row_format = '{"text": "...", "label": "..."}'
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2:
@@ -42,24 +55,90 @@ class Classify:
             raise ModelError(f"The label '{twice}' occurs twice; the model's answers would be ambiguous.")
 
     @classmethod
-    def from_config(cls, config: Json) -> Classify:
-        """Return the task of a Hugging Face `config.json`: its `id2label`, in the order of the ids.
+    def claims(cls, facts: FolderFacts) -> bool:
+        """Return whether the folder holds a sequence classifier of several labels."""
+        several = len(labels_from_config(facts.config)) > 1
+        return claims_architecture(facts.config, "ForSequenceClassification") and several
+
+    @classmethod
+    def from_folder(cls, facts: FolderFacts) -> Self:
+        """Return the classification over the labels of `config.json`.
 
         Raises:
-            ModelError: there is no usable `id2label`, or the head is not a single-label classifier.
+            ModelError: the labels are unusable, or the head gives several labels to a text.
         """
-        problem = config.get("problem_type")
+        problem = facts.config.get("problem_type")
         if problem not in (None, "single_label_classification"):
-            raise ModelError(f"config.json: problem_type is '{problem}'; {NAME} needs one label per text.")
-        names = config.get("id2label")
-        if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-            raise ModelError('config.json: there is no id2label such as {"0": "refund", "1": "greeting"}. Add it.')
-        by_id = {str(key): name for key, name in names.items()}
-        try:
-            return cls(tuple(by_id[str(i)] for i in range(len(by_id))))
-        except KeyError as error:
-            missing = error.args[0]
-            raise ModelError(f"config.json: id2label has {len(by_id)} entries but none for id {missing}.") from error
+            raise ModelError(f"{facts.source}: problem_type is '{problem}'; {cls.name} needs one label per text.")
+        return cls(labels_from_config(facts.config, f"{facts.source}/config.json"))
+
+    @classmethod
+    def from_rows(cls, path: Path) -> Self:
+        """Return the classification over the labels of the rows, in alphabetical order."""
+        labels = sorted({row.label for row in read_rows(path).rows if row.label is not None})
+        if len(labels) < 2:
+            raise InputError(f"{path}: the rows have {len(labels)} label; a classifier needs at least 2.")
+        return cls(tuple(labels))
+
+    @classmethod
+    def from_settings(cls, settings: Json) -> Self:
+        """Return the classification out of a release's settings."""
+        return cls(tuple(settings["labels"]))
+
+    def settings(self) -> Json:
+        """Return the labels."""
+        return {"labels": list(self.labels)}
+
+    def folder_facts(self) -> FolderFacts:
+        """Return the labels as `transformers` reads them."""
+        return FolderFacts({**config_from_labels(self.labels), "problem_type": "single_label_classification"})
+
+    @property
+    def head(self) -> Head:
+        """One output per label, out of the first token."""
+        return Head(Reads.FIRST, len(self.labels), dense=True)
+
+    def read(self, path: Path, purpose: Purpose) -> LabelledSplit:
+        """Read rows of texts and labels."""
+        return LabelledSplit(self, read_rows(path))
+
+    def warnings(self, train: Split | None, dev: Split, test: Split) -> list[str]:
+        """Return what is wrong with the splits: leaks, labels that contradict or never occur."""
+        if not (isinstance(train, LabelledSplit) and isinstance(dev, LabelledSplit) and isinstance(test, LabelledSplit)):
+            return super(Classify, self).warnings(train, dev, test)
+        return check_splits(train.rows, dev.rows, test.rows, self.labels).warnings()
+
+    def inputs_from_log(self, record: str | Json, source: str) -> list[Input]:
+        """Return the text of a line, or of an object with `text`."""
+        text = record if isinstance(record, str) else record.get("text")
+        if not isinstance(text, str):
+            raise InputError(f'{source}: there is no "text". A query log has one query a line, or objects with "text".')
+        return [text.strip()] if text.strip() else []
+
+    def item_from_line(self, line: str) -> str:
+        """Return the line itself."""
+        return line
+
+    def prepare(self, items: Sequence[Any]) -> list[Input]:
+        """Return texts, and pairs of texts, as they are."""
+        inputs: list[Input] = []
+        for item in items:
+            if isinstance(item, str | Pair):
+                inputs.append(item)
+            elif isinstance(item, tuple) and len(item) == 2 and all(isinstance(text, str) for text in item):
+                inputs.append(Pair(*item))
+            else:
+                raise InputError(f"A text to classify is a string, or a pair of strings, and not {item!r:.80}.")
+        return inputs
+
+    def decode(self, outputs: Outputs, items: Sequence[Any]) -> list[Classification]:
+        """Return each item's label with the likeliest labels. Of equal logits the first one wins, as in `answers`."""
+        logits = self.checked(outputs)
+        best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP_LABELS]  # (items, top)
+        probabilities = np.take_along_axis(softmax(logits), best, axis=1)  # (items, top)
+        return [
+            self._classification(ids, values) for ids, values in zip(best.tolist(), probabilities.tolist(), strict=True)
+        ]
 
     def truth(self, rows: Sequence[Row]) -> IntArray:
         """Return the label ids of `rows`, (rows,).
@@ -73,37 +152,89 @@ class Classify:
                 raise unknown_label(row, self.labels)
         return np.array([ids[row.label] for row in rows if row.label is not None], np.int64)
 
-    def decode(self, logits: FloatArray, *, top_k: int = 5) -> list[Classification]:
-        """Return the answer for each row of `logits`, (batch, labels), with the `top_k` highest scores.
-
-        Of labels with equal logits the first one wins, here as in `score`.
-        """
-        self._check_shape(logits)
-        if top_k < 1:
-            raise InputError(f"top_k is {top_k} and must be at least 1.")
-        best = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]  # (batch, top_k)
-        probabilities = np.take_along_axis(softmax(logits), best, axis=1)  # (batch, top_k)
-        return [
-            self._classification(ids, values) for ids, values in zip(best.tolist(), probabilities.tolist(), strict=True)
-        ]
-
-    def score(self, logits: FloatArray, truth: IntArray) -> FloatArray:
-        """Return 1.0 for each row whose likeliest label is the true one and 0.0 for the others, (rows,)."""
-        self._check_shape(logits)
-        if len(truth) != len(logits):
-            raise InputError(f"There are {len(logits)} rows of logits and {len(truth)} true labels.")
-        return np.asarray(logits.argmax(axis=1) == truth, np.float32)
+    def checked(self, outputs: Outputs) -> FloatArray:
+        """Return the logits, (inputs, labels), or refuse those of another head."""
+        logits = outputs.values
+        if logits.ndim != 2 or logits.shape[1] != len(self.labels):
+            raise ModelError(f"The head's output has shape {logits.shape}, and there are {len(self.labels)} labels.")
+        return logits
 
     def _classification(self, ids: list[int], values: list[float]) -> Classification:
         scores = {self.labels[i]: value for i, value in zip(ids, values, strict=True)}
         return Classification(self.labels[ids[0]], values[0], scores)
 
-    def _check_shape(self, logits: FloatArray) -> None:
-        if logits.ndim != 2 or logits.shape[1] != len(self.labels):
-            raise ModelError(f"The head's output has shape {logits.shape}, and there are {len(self.labels)} labels.")
+
+class LabelledSplit:
+    """Texts with their labels: a unit is a row."""
+
+    agreement_means = "of the answers are the same"
+
+    def __init__(self, task: Classify, rows: Rows) -> None:
+        """Check the rows' labels. Raises InputError for one that the task does not have."""
+        self.task = task
+        self.rows = rows
+        self.truth = task.truth(rows.rows)  # (rows,)
+
+    @property
+    def name(self) -> str:
+        """Of the split."""
+        return self.rows.name
+
+    @property
+    def sha256(self) -> str:
+        """Of the file."""
+        return self.rows.sha256
+
+    @cached_property
+    def inputs(self) -> list[Input]:
+        """The texts."""
+        return [row.text if row.second is None else Pair(row.text, row.second) for row in self.rows.rows]
+
+    @cached_property
+    def units(self) -> Units:
+        """The rows, looked at by label."""
+        labels = [self.task.labels[i] for i in self.truth]
+        texts = [row.text if row.second is None else f"{row.text} | {row.second}" for row in self.rows.rows]
+        return Units("row", texts, labels, np.arange(len(texts)), labels)
+
+    @property
+    def groups(self) -> Groups:
+        """Each row alone."""
+        return Groups.singles(len(self.rows))
+
+    def answers(self, outputs: Outputs, teacher: Outputs) -> Answers:
+        """Return labels, whether they are right, and whether they are the teacher's."""
+        logits = self.task.checked(outputs)
+        if len(logits) != len(self.truth):
+            raise InputError(f"There are {len(logits)} rows of logits and {len(self.truth)} true labels.")
+        best = logits.argmax(axis=1)
+        probabilities = softmax(logits)
+        return Answers(
+            measures=(Measure("accuracy", np.asarray(best == self.truth, np.float32), np.ones(len(best), np.float32)),),
+            names=[self.task.labels[i] for i in best],
+            agreement=np.asarray(best == teacher.values.argmax(axis=1), np.float32),
+            confidence=probabilities[np.arange(len(best)), best],
+            shown=probabilities,
+        )
+
+    def distance(self, outputs: Outputs, teacher: Outputs) -> float:
+        """Return the mean divergence KL(teacher ‖ outputs)."""
+        return divergence(outputs.values, teacher.values)
 
 
 def softmax(logits: FloatArray) -> FloatArray:
     """Return the probabilities of each row; large logits do not overflow."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), np.float32)
+
+
+def divergence(logits: FloatArray, teacher: FloatArray) -> float:
+    """Return the mean over rows of KL(teacher ‖ student) between softmaxed logits, both (rows, classes)."""
+    student_log, teacher_log = _log_softmax(logits), _log_softmax(teacher)
+    return float((np.exp(teacher_log) * (teacher_log - student_log)).sum(axis=-1).mean())
+
+
+def _log_softmax(logits: FloatArray) -> FloatArray:
+    wide = logits.astype(np.float64)
+    wide -= wide.max(axis=-1, keepdims=True)
+    return np.asarray(wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True)))
