@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
 from octavo.types import IntArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TokenBatch:
     """Packed sequences: row `i` is `ids[offsets[i]:offsets[i + 1]]`. Every sequence has at least one token.
+
+    The arrays may be memory-mapped and of narrower integers: `select` and `split` read the chosen rows alone and
+    return int64. Of the rest, `lengths` and `read_offsets` cost 8 bytes per sequence; nothing costs that per token.
 
     Attributes:
         ids: token ids, (tokens,).
         offsets: where each sequence starts, and the end, (batch + 1,).
         segments: 0 or 1 for each token: of which text of a pair it is, (tokens,); None for 0 everywhere.
-        reads: places in `ids` of the tokens whose hidden states a head reads, ascending, at least one for each
-            sequence, (reads,); None for the first token of each.
+        reads: places in `ids` of the tokens whose hidden states a head reads, never descending, at least one for
+            each sequence, (reads,); None for the first token of each. A token may be read twice: a sequence without
+            special tokens starts with its first word.
     """
 
     ids: IntArray
@@ -49,9 +55,7 @@ class TokenBatch:
             starts = np.repeat(offsets[:-1], [len(places) for places in reads])
             placed = _joined(reads, len(starts)) + starts
         tokens = int(offsets[-1])
-        return cls(
-            _joined(sequences, tokens), offsets, None if segments is None else _joined(segments, tokens), placed
-        )
+        return cls(_joined(sequences, tokens), offsets, None if segments is None else _joined(segments, tokens), placed)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -76,22 +80,24 @@ class TokenBatch:
         """Places of the tokens that a head reads, (reads,)."""
         return self.offsets[:-1] if self.reads is None else self.reads
 
-    @property
+    @cached_property
     def read_offsets(self) -> IntArray:
         """Where each sequence's reads start in `read_places`, and the end, (batch + 1,)."""
-        return np.searchsorted(self.read_places, self.offsets).astype(np.int64)
+        if self.reads is None:
+            return np.arange(len(self.offsets))
+        return np.searchsorted(self.reads, self.offsets).astype(np.int64)
 
     def select(self, rows: Sequence[int] | IntArray) -> TokenBatch:
         """Return the sequences at `rows`, in that order."""
         rows = np.asarray(rows, np.int64)
         places, offsets = _gathered(self.offsets, rows)
-        segments = None if self.segments is None else self.segments[places]
+        ids = np.asarray(self.ids[places], np.int64)
+        segments = None if self.segments is None else np.asarray(self.segments[places], np.int64)
         if self.reads is None:
-            return TokenBatch(self.ids[places], offsets, segments)
-        read_offsets = self.read_offsets
-        chosen, _ = _gathered(read_offsets, rows)
-        moved = np.repeat(offsets[:-1] - self.offsets[rows], np.diff(read_offsets)[rows])
-        return TokenBatch(self.ids[places], offsets, segments, self.reads[chosen] + moved)
+            return TokenBatch(ids, offsets, segments)
+        chosen, read_offsets = _gathered(self.read_offsets, rows)
+        moved = np.repeat(offsets[:-1] - self.offsets[rows], np.diff(read_offsets))
+        return TokenBatch(ids, offsets, segments, self.reads[chosen] + moved)
 
     def split(self, rows: int) -> Iterator[TokenBatch]:
         """Yield consecutive batches of at most `rows` sequences."""
@@ -100,13 +106,14 @@ class TokenBatch:
 
 
 def _joined(sequences: Sequence[Sequence[int]], count: int) -> IntArray:
-    return np.fromiter((i for s in sequences for i in s), np.int64, count=count)
+    return np.fromiter(chain.from_iterable(sequences), np.int64, count=count)
 
 
 def _gathered(offsets: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
     """Return where the members of the chosen runs lie, run by run, and the runs' new offsets."""
-    lengths = np.diff(offsets)[rows]
+    starts = offsets[rows]
+    lengths = offsets[rows + 1] - starts
     new = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(lengths, out=new[1:])
     # A member's place: its run's start plus its place in the run.
-    return np.arange(new[-1]) + np.repeat(offsets[rows] - new[:-1], lengths), new
+    return np.arange(new[-1]) + np.repeat(starts - new[:-1], lengths), new

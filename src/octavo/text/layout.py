@@ -46,7 +46,8 @@ class PackedLayout:
         slots: index of the token that fills each slot, (batch, length); padding slots repeat token 0.
         mask: 0 for a token, `MASKED` for padding, added to attention scores, (batch, length).
         rows: slot of each token in the flattened (batch * length) slots, (tokens,).
-        read: index of each token that the head reads, (batch,) where it reads one of each sequence, else (reads,).
+        read: index of each token that the head reads, padded with token 0: (batch,) where it reads one of each
+            sequence, else (tokens,).
     """
 
     input_ids: IntArray
@@ -89,6 +90,8 @@ def layout_from_batch(
         return out
 
     reads = batch.read_places
+    # More reads than tokens: a sequence without special tokens has its first one read twice.
+    read_size = sequences if len(reads) == len(batch) else max(tokens, len(reads))
     slots = np.zeros(sequences * length, np.int64)
     slots[slot] = np.arange(batch.tokens)
     mask = np.full(sequences * length, MASKED, np.float32)
@@ -99,5 +102,5 @@ def layout_from_batch(
         slots=slots.reshape(sequences, length),
         mask=mask.reshape(sequences, length),
         rows=padded(slot, tokens),
-        read=padded(reads, sequences if len(reads) == len(batch) else tokens),
+        read=padded(reads, read_size),
     )

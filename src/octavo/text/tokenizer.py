@@ -5,7 +5,7 @@ Runs on the `tokenizers` library (Rust); loads no Python code from a model folde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ import tokenizers
 from octavo.data.characters import well_formed
 from octavo.errors import InputError, ModelError
 from octavo.text.batch import TokenBatch
+from octavo.types import Input, Pair, Words
 
 _VOCABULARIES = (
     "vocab.txt",
@@ -29,11 +30,12 @@ _VOCABULARIES = (
 
 
 class Tokenizer:
-    """Turns texts into a `TokenBatch`. Thread-safe; it never pads, and cuts at `max_length` tokens only."""
+    """Turns inputs into a `TokenBatch`. Thread-safe; it never pads, and cuts at `max_length` tokens only."""
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, max_length: int, unknown_id: int | None) -> None:
         self._tokenizer = tokenizer
         self._unknown_id = unknown_id
+        self._direction = str((tokenizer.truncation or {}).get("direction", "right"))
         self.max_length = max_length
 
     @classmethod
@@ -79,29 +81,161 @@ class Tokenizer:
         """Highest token id plus one, added tokens included: the embedding rows that a model needs."""
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
-    def encode(self, texts: Sequence[str]) -> TokenBatch:
-        """Return the token ids of `texts`, special tokens included: 1 to `max_length` of them per text.
+    def encode(self, inputs: Sequence[Input]) -> TokenBatch:
+        """Return the token ids of `inputs`, special tokens included: 1 to `max_length` of them per input.
 
-        Lone surrogates count as U+FFFD. A text of which nothing is left (empty, and no special tokens)
-        becomes the unknown token.
+        A batch is normally of one kind; in a mixed one each input comes out as it would alone. Lone surrogates count
+        as U+FFFD. An input of which nothing is left (empty, and no special tokens) becomes the unknown token.
+
+        - `str`: cut at `max_length`, at the end that the file says.
+        - `Pair`: both texts by the file's own template for pairs, with `segments` where it tells them apart. Only the
+          second text is cut.
+        - `Words`: cut on the right; `reads` are the sequence's first token and then the first token of each word. A
+          word that yields no token (spaces, control characters) becomes the unknown token, so that each word has a
+          read until `max_length` is reached. Without a special token in front, the first two reads are one token.
 
         Raises:
-            InputError: such a text, and the tokenizer has no unknown token either.
+            InputError: nothing is left of a text or a word, and the tokenizer has no unknown token; the first text
+                of a pair leaves no room for the second; or the special tokens of pairs leave no room for texts.
         """
+        by_kind: dict[type, list[int]] = {}
+        for row, item in enumerate(inputs):
+            by_kind.setdefault(_kind(item), []).append(row)
+        encoders: dict[type, Callable[[Any, list[int]], TokenBatch]] = {
+            str: self._encode_texts,
+            Pair: self._encode_pairs,
+            Words: self._encode_words,
+        }
+        parts = [encoders[kind]([inputs[row] for row in rows], rows) for kind, rows in by_kind.items()]
+        if len(parts) == 1:
+            return parts[0]
+        # Kind by kind, and then back into the order of the inputs.
+        return _concatenated(parts).select(np.argsort(np.fromiter(chain(*by_kind.values()), np.int64)))
+
+    def _encode_texts(self, texts: Sequence[str], rows: Sequence[int]) -> TokenBatch:
         # Long texts are not cut before this: a run of spaces gives no token and a word of any length may give
         # one, so no number of characters provably holds the first max_length tokens. 100,000 characters take
         # about 30 ms; limits on input belong to the server.
         encodings = self._tokenizer.encode_batch_fast([well_formed(text) for text in texts])
-        sequences = [encoding.ids or self._nothing_left(row) for row, encoding in enumerate(encodings)]
-        offsets = np.zeros(len(sequences) + 1, np.int64)
-        np.cumsum([len(sequence) for sequence in sequences], out=offsets[1:])
-        ids = np.fromiter(chain.from_iterable(sequences), np.int64, count=int(offsets[-1]))
-        return TokenBatch(ids, offsets)
+        return TokenBatch.from_sequences(
+            [encoding.ids or self._unknown(f"Text {row}") for row, encoding in zip(rows, encodings, strict=True)]
+        )
 
-    def _nothing_left(self, row: int) -> list[int]:
+    def _encode_pairs(self, pairs: Sequence[Pair], rows: Sequence[int]) -> TokenBatch:
+        texts = [(well_formed(pair.first), well_formed(pair.second)) for pair in pairs]
+        try:
+            encodings = self._pair_tokenizer.encode_batch_fast(texts)
+        except Exception as error:  # the library raises bare Exception, and does not say for which pair
+            self._refuse_long_first(texts, rows, error)
+            raise
+        ids = [encoding.ids or self._unknown(f"Pair {row}") for row, encoding in zip(rows, encodings, strict=True)]
+        batch = TokenBatch.from_sequences(ids, [encoding.type_ids or [0] for encoding in encodings])
+        return batch if batch.segments is not None and batch.segments.any() else TokenBatch(batch.ids, batch.offsets)
+
+    def _encode_words(self, sentences: Sequence[Words], rows: Sequence[int]) -> TokenBatch:
+        words = [[well_formed(word) for word in sentence.words] for sentence in sentences]
+        # Not encode_batch_fast, which does not say of which word a token is.
+        encodings = self._word_tokenizer.encode_batch(words, is_pretokenized=True)
+        read = [
+            self._read_words(encoding, len(sentence), row)
+            for encoding, sentence, row in zip(encodings, words, rows, strict=True)
+        ]
+        return TokenBatch.from_sequences([ids for ids, _ in read], reads=[reads for _, reads in read])
+
+    def _read_words(self, encoding: tokenizers.Encoding, words: int, row: int) -> tuple[list[int], list[int]]:
+        """Return the ids of a sentence and the places to read, every word within `max_length` among them."""
+        ids, word_ids = encoding.ids, encoding.word_ids
+        firsts: dict[int, int] = {}  # of each word that has a token, in order
+        for place, word in enumerate(word_ids):
+            if word is not None:
+                firsts.setdefault(word, place)
+        has_gap = next(reversed(firsts), -1) != len(firsts) - 1
+        if has_gap or (len(firsts) < words and len(ids) < self.max_length):
+            return self._filled(encoding, words, row)
+        return ids or self._unknown(f"Sentence {row}"), [0, *firsts.values()]
+
+    def _filled(self, encoding: tokenizers.Encoding, words: int, row: int) -> tuple[list[int], list[int]]:
+        """Return ids and reads of a sentence with the unknown token for each word that has no token."""
+        tokens: dict[int, list[int]] = {}
+        for token, word in zip(encoding.ids, encoding.word_ids, strict=True):
+            if word is not None:
+                tokens.setdefault(word, []).append(token)
+        specials = encoding.ids[: self._prefix], encoding.ids[self._prefix + sum(map(len, tokens.values())) :]
+        room = self.max_length - sum(map(len, specials))
+        body: list[int] = []
+        reads = [0]
+        for word in range(words):
+            if len(body) >= room:
+                break
+            reads.append(self._prefix + len(body))
+            body += tokens.get(word) or self._unknown(f"Word {word} of sentence {row}")
+        return [*specials[0], *body[:room], *specials[1]], reads
+
+    @cached_property
+    def _pair_tokenizer(self) -> tokenizers.Tokenizer:
+        specials = self._tokenizer.num_special_tokens_to_add(True)
+        if specials >= self.max_length:  # the library would cut nothing, or the first text too
+            raise InputError(
+                f"max_length is {self.max_length}, but the tokenizer adds {specials} special tokens to each pair of "
+                f"texts: give at least {specials + 2}."
+            )
+        return self._truncating("only_second", self._direction)
+
+    @cached_property
+    def _word_tokenizer(self) -> tokenizers.Tokenizer:
+        # Answers are told word by word from the first one on, so that a cut on the left would take the wrong ones.
+        return self._truncating("longest_first", "right")
+
+    def _truncating(self, strategy: str, direction: str) -> tokenizers.Tokenizer:
+        """Return a tokenizer that cuts in another way: changing the one that other threads use would change theirs."""
+        if (strategy, direction) == ("longest_first", self._direction):
+            return self._tokenizer
+        tokenizer = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.model = self._tokenizer.model  # shared: a vocabulary of 250,000 need not be held twice
+        tokenizer.enable_truncation(self.max_length, strategy=strategy, direction=direction)
+        return tokenizer
+
+    @cached_property
+    def _prefix(self) -> int:
+        """Number of special tokens before the text."""
+        (probe,) = self._word_tokenizer.encode_batch([["a", "0", "."]], is_pretokenized=True)
+        return next((place for place, word in enumerate(probe.word_ids) if word is not None), 0)
+
+    def _refuse_long_first(self, texts: Sequence[tuple[str, str]], rows: Sequence[int], error: Exception) -> None:
+        specials = self._tokenizer.num_special_tokens_to_add(True)
+        for row, (first, second) in zip(rows, texts, strict=True):
+            (encoding,) = self._tokenizer.encode_batch_fast([first], add_special_tokens=False)
+            tokens = sum(len(part.ids) for part in (encoding, *encoding.overflowing))
+            if tokens + specials + bool(second) > self.max_length:
+                raise InputError(
+                    f"Pair {row} of this batch: the first text has {tokens} tokens and the special tokens are "
+                    f"{specials}, which leaves no room for the second text within max_length {self.max_length}. "
+                    f"Shorten the first text, or give a max_length of at least {tokens + specials + 1}."
+                ) from error
+
+    def _unknown(self, what: str) -> list[int]:
         if self._unknown_id is None:
-            raise InputError(f"Text {row} of this batch is empty, and the tokenizer has no token to stand for that.")
+            raise InputError(f"{what} of this batch is empty, and the tokenizer has no token to stand for that.")
         return [self._unknown_id]
+
+
+def _kind(item: Input) -> type:
+    return next(kind for kind in (str, Pair, Words) if isinstance(item, kind))
+
+
+def _concatenated(parts: Sequence[TokenBatch]) -> TokenBatch:
+    starts = np.cumsum([0, *(part.tokens for part in parts)])
+    moved = list(zip(parts, starts[:-1], strict=True))
+    ids = np.concatenate([np.zeros(0, np.int64), *(part.ids for part in parts)])
+    offsets = np.concatenate([*(part.offsets[:-1] + start for part, start in moved), starts[-1:]])
+    reads = np.concatenate([np.zeros(0, np.int64), *(part.read_places + start for part, start in moved)])
+    segments = [np.zeros(part.tokens, np.int64) if part.segments is None else part.segments for part in parts]
+    return TokenBatch(
+        ids,
+        offsets,
+        np.concatenate(segments) if any(part.segments is not None for part in parts) else None,
+        reads if any(part.reads is not None for part in parts) else None,
+    )
 
 
 def _loaded(tokenizer_json: bytes, source: str) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
@@ -125,7 +259,10 @@ def _unknown_id(tokenizer: tokenizers.Tokenizer, content: dict[str, Any]) -> int
     if isinstance(model.get("unk_id"), int):  # Unigram names the id
         return int(model["unk_id"])
     token = model.get("unk_token")  # WordPiece, WordLevel and BPE name the token
-    return tokenizer.token_to_id(token) if isinstance(token, str) else None
+    if isinstance(token, str):
+        return tokenizer.token_to_id(token)
+    # RoBERTa's byte-level BPE never meets an unknown text and names no token for it, but has one.
+    return tokenizer.token_to_id("<unk>")
 
 
 def _missing(folder: Path, error: OSError) -> ModelError:

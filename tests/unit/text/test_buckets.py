@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.engines.guard import bucketed_layout, dummy_batch
+from octavo.engines.guard import dummy_batch
 from octavo.text.batch import TokenBatch
 from octavo.text.buckets import shape_of, single_shapes
+from octavo.text.layout import layout_from_batch
 
 lengths = st.lists(st.integers(1, 512), min_size=1, max_size=80) | st.lists(st.integers(1, 24), min_size=1, max_size=80)
 
@@ -21,7 +22,7 @@ def size_of(batch: TokenBatch) -> tuple[int, int, int]:
 def test_a_bucket_holds_its_batch(lengths):
     batch = batch_of(lengths)
     assert all(bucket >= size for bucket, size in zip(shape_of(batch), size_of(batch), strict=True))
-    assert bucketed_layout(batch, 0).shape == shape_of(batch)
+    assert layout_from_batch(batch, shape=shape_of(batch)).shape == shape_of(batch)
 
 
 @given(lengths)
