@@ -1,4 +1,4 @@
-"""Do confidences mean what they say, and how far did quantization move them? Knows logits, not the model."""
+"""Do confidences mean what they say, and how far did quantization move the scores? Knows arrays, not the model."""
 
 from __future__ import annotations
 
@@ -7,43 +7,29 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from octavo.certify.statistics import Scores
 from octavo.errors import InputError
 from octavo.types import FloatArray
+
+_SUM_TOLERANCE = 1e-3  # probabilities that were computed in single precision
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreShift:
-    """How far the engine's probabilities moved from the teacher's, as fractions.
+    """How far the engine's scores moved from the teacher's: probabilities, relevance scores or vectors.
 
     Attributes:
-        mean: mean absolute change of a probability, over rows and classes.
-        max: largest change of any probability.
-        total_variation: mean over rows of half the summed changes: the probability mass that moved.
+        mean: mean absolute change of a score, over rows and columns.
+        max: largest change of any score.
+        total_variation: mean over rows of half the summed changes, the probability mass that moved; None where
+            the scores of a row are no probabilities.
     """
 
     mean: float
     max: float
-    total_variation: float
+    total_variation: float | None
 
 
-def softmax(logits: FloatArray) -> npt.NDArray[np.float64]:
-    """Return class probabilities, (rows, classes), from logits of that shape.
-
-    Raises:
-        InputError: not a matrix of at least two classes, or not finite.
-    """
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise InputError(f"Logits must have the shape (rows, at least 2 classes), not {logits.shape}.")
-    if not np.isfinite(logits).all():
-        raise InputError("Logits contain NaN or infinity.")
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    exponentials = np.exp(shifted)
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), np.float64)
-
-
-def expected_calibration_error(confidence: Scores, correct: Scores, *, bins: int = 15) -> float:
+def expected_calibration_error(confidence: FloatArray, correct: FloatArray, *, bins: int = 15) -> float:
     """Mean gap between confidence and accuracy over equal-width bins, weighted by rows (Naeini et al. 2015).
 
     Args:
@@ -56,20 +42,29 @@ def expected_calibration_error(confidence: Scores, correct: Scores, *, bins: int
     """
     if confidence.ndim != 1 or confidence.shape != correct.shape or not len(confidence):
         raise InputError(f"Need one score per confidence, not {correct.shape} for {confidence.shape}.")
-    confidence = confidence.astype(np.float64)
-    bin_of_row = np.clip((confidence * bins).astype(np.int64), 0, bins - 1)
+    probability = confidence.astype(np.float64)
+    bin_of_row = np.clip((probability * bins).astype(np.int64), 0, bins - 1)
     # rows in the bin x |accuracy - confidence| is the absolute sum of their differences.
-    gaps = np.bincount(bin_of_row, weights=correct.astype(np.float64) - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
+    gaps = np.bincount(bin_of_row, weights=correct.astype(np.float64) - probability, minlength=bins)
+    return float(np.abs(gaps).sum() / len(probability))
 
 
-def score_shift(teacher_logits: FloatArray, engine_logits: FloatArray) -> ScoreShift:
-    """Compare the probabilities behind two sets of logits, both (rows, classes).
+def score_shift(teacher: FloatArray, engine: FloatArray) -> ScoreShift:
+    """Compare the scores that users see, both (rows, columns).
 
     Raises:
-        InputError: no rows, shapes that differ, or logits that are not finite.
+        InputError: no rows, shapes that differ, or scores that are not finite.
     """
-    if teacher_logits.shape != engine_logits.shape or not len(teacher_logits):
-        raise InputError(f"Logits differ in shape: {teacher_logits.shape} and {engine_logits.shape}.")
-    change = np.abs(softmax(engine_logits) - softmax(teacher_logits))
-    return ScoreShift(float(change.mean()), float(change.max()), float(change.sum(axis=1).mean() / 2))
+    if teacher.ndim != 2 or teacher.shape != engine.shape or not teacher.size:
+        raise InputError(f"Scores must be two matrices of one shape, not {teacher.shape} and {engine.shape}.")
+    if not (np.isfinite(teacher).all() and np.isfinite(engine).all()):
+        raise InputError("Scores contain NaN or infinity.")
+    change = np.abs(engine.astype(np.float64) - teacher.astype(np.float64))  # (rows, columns)
+    moved = change.sum(axis=1).mean() / 2 if _are_probabilities(teacher) and _are_probabilities(engine) else None
+    return ScoreShift(float(change.mean()), float(change.max()), None if moved is None else float(moved))
+
+
+def _are_probabilities(scores: npt.NDArray[np.floating]) -> bool:
+    """Whether each row is a distribution over at least two columns."""
+    sums = scores.sum(axis=1, dtype=np.float64)
+    return scores.shape[1] > 1 and bool(scores.min() >= 0.0) and bool(np.abs(sums - 1.0).max() < _SUM_TOLERANCE)

@@ -6,57 +6,55 @@ Knows the format and assembles it from measurements; runs no model and writes no
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from octavo.certify.calibration import ScoreShift, expected_calibration_error, score_shift
 from octavo.certify.decision import decide
+from octavo.certify.flips import Flip, flips_between
 from octavo.certify.latency import Latency, LatencySummary, speedup, speedup_batch1
+from octavo.certify.measures import MeasureRecord, check_records, records_from, verdict_of
 from octavo.certify.slices import Slice, length_bands, slices_by
-from octavo.certify.statistics import McNemar, Scores, mcnemar, paired_bootstrap
+from octavo.certify.statistics import McNemar, mcnemar
+from octavo.certify.wording import plural
 from octavo.engines.hardware import Hardware
 from octavo.errors import InputError, OctavoError, ReleaseError
-from octavo.types import FloatArray, Interval, Verdict
+from octavo.tasks.base import Answers
+from octavo.types import Interval, Verdict
 
 FORMAT = 1
 BASELINES = ("torch_fp32", "openvino_fp32")
 _MOST_FLIPS = 200
-_OUTCOMES = ("lost", "gained", "changed")
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What one model answered to the held-out rows.
+class Determinism(msgspec.Struct, frozen=True):
+    """The same inputs alone and in a batch: inputs tried, same answer, largest difference of an output."""
 
-    Attributes:
-        scores: how good each answer is, in [0, 1]; 1 or 0 for a class, (rows,).
-        names: the answers as users read them, (rows,).
-        confidence: the model's probability of its answer, (rows,).
-        logits: the head's output, (rows, classes).
-    """
-
-    scores: Scores
-    names: Sequence[str]
-    confidence: FloatArray
-    logits: FloatArray
+    rows: int
+    identical_answers: int
+    max_difference: float
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The held-out rows and what teacher and engine made of them.
+    """The held-out units and what teacher and engine made of them.
 
     Attributes:
-        texts: the rows, (rows,).
-        labels: the right answers, (rows,).
-        lengths: tokens per row, (rows,).
+        texts: the units as people read them, (units,).
+        labels: the right answers as people read them, (units,).
+        lengths: tokens per unit, (units,).
         teacher: the teacher's answers.
         engine: the answers of the engine that will serve, run in batches.
-        engine_alone: that engine's answers to the first rows, each run alone; None where that was not tried.
+        determinism: of that engine; None where that was not tried.
+        slices: names of the parts to look at one by one, (units,); empty for none.
+        unit: what is counted, in a word, such as `row`, `sentence` or `query`.
+        item: what is timed, in a word.
+        agreement_means: what the mean of the engine's `agreement` is a share of, after "98%".
+        flip_means: what differs in a unit whose answer has another name, after "12 queries".
     """
 
     texts: Sequence[str]
@@ -64,7 +62,12 @@ class Evidence:
     lengths: Sequence[int]
     teacher: Answers
     engine: Answers
-    engine_alone: Answers | None = None
+    determinism: Determinism | None = None
+    slices: Sequence[str] = ()
+    unit: str = "row"
+    item: str = "query"
+    agreement_means: str = "of the answers are the same"
+    flip_means: str = "are answered differently"
 
 
 class Hashes(msgspec.Struct, frozen=True):
@@ -84,7 +87,7 @@ class Identity:
         version: of the release; empty while it has none.
         task: such as `classify`.
         rung: of the ladder, such as `int8-qat`.
-        metric: what the scores are the mean of, such as `accuracy`.
+        metric: name of the first measure, such as `accuracy`.
         engine_id: as the engine gives it.
         model_bytes: size of the file that the engine loads.
         sha256: of weights, data and engine.
@@ -128,26 +131,6 @@ class Calibration(msgspec.Struct, frozen=True):
     engine_ece: float
 
 
-class Flip(msgspec.Struct, frozen=True):
-    """One row that teacher and engine answer differently; `changed` where both are equally right or wrong."""
-
-    text: str
-    label: str
-    teacher: str
-    engine: str
-    teacher_confidence: float
-    engine_confidence: float
-    outcome: Literal["lost", "gained", "changed"]
-
-
-class Determinism(msgspec.Struct, frozen=True):
-    """The same rows alone and in a batch: rows tried, same answer, largest difference of a logit."""
-
-    rows: int
-    identical_answers: int
-    max_difference: float
-
-
 class Histogram(msgspec.Struct, frozen=True):
     """Single-query latencies: shared bin edges, and the count per bin of `engine` and of each baseline."""
 
@@ -156,7 +139,7 @@ class Histogram(msgspec.Struct, frozen=True):
 
 
 class Slices(msgspec.Struct, frozen=True):
-    """The comparison in parts, worst first. Diagnostic."""
+    """The comparison in parts, worst first. Diagnostic. `label` is empty where the units have no such parts."""
 
     label: list[Slice]
     length: list[Slice]
@@ -177,7 +160,11 @@ class SpeedupIntervals(msgspec.Struct, frozen=True):
 
 
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
-    """One engine against its teacher: the content of `certificate.json`. Field names are the JSON names."""
+    """One engine against its teacher: the content of `certificate.json`. Field names are the JSON names.
+
+    `teacher`, `engine`, `difference` and `difference_sd` are those of the first of `measures`; `verdict`, `reason` and
+    `rows_needed` come from the measure that decided. Certificates made before there were several have no `measures`.
+    """
 
     format: int = FORMAT
     model: str
@@ -189,14 +176,18 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     metric: str
     margin: float
     rows: int
+    unit: str = "row"
+    item: str = "query"
     rows_needed: int | None
+    measures: list[MeasureRecord] = []
     teacher: Interval
     engine: Interval
     difference: Interval
     difference_sd: float
     agreement: float
+    agreement_means: str = "of the answers are the same"
     mcnemar: McNemar
-    calibration: Calibration
+    calibration: Calibration | None
     score_shift: ScoreShift
     determinism: Determinism | None
     engine_id: str
@@ -215,6 +206,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     selection: dict[str, Any]
     slices: Slices
     flip_count: int
+    flip_means: str = "are answered differently"
     flips: list[Flip]
 
 
@@ -231,13 +223,13 @@ def certificate_from(
         seed: of the bootstrap; recorded as `seeds["bootstrap"]`.
 
     Raises:
-        InputError: evidence whose parts differ in length, scores outside [0, 1], a margin that is none.
+        InputError: evidence whose parts do not fit together, gains outside 0 to their weight, a margin that is none.
     """
-    _check(evidence)
+    _check(evidence, identity)
     teacher, engine = evidence.teacher, evidence.engine
-    comparison = paired_bootstrap(teacher.scores, engine.scores, seed=seed)
-    decision = decide(comparison.difference, comparison.sd, comparison.rows, margin)
-    flips = _flips(evidence)
+    measures = records_from(teacher.measures, engine.measures, margin, unit=evidence.unit, seed=seed)
+    first, decision = measures[0], verdict_of(measures)
+    flips = flips_between(evidence.texts, evidence.labels, teacher, engine)
     per_query = _speedups(timing, speedup)
     single = _speedups(timing, speedup_batch1)
     return Certificate(
@@ -249,20 +241,21 @@ def certificate_from(
         reason=decision.reason,
         metric=identity.metric,
         margin=margin,
-        rows=comparison.rows,
+        rows=len(evidence.texts),
+        unit=evidence.unit,
+        item=evidence.item,
         rows_needed=decision.rows_needed,
-        teacher=comparison.teacher,
-        engine=comparison.engine,
-        difference=comparison.difference,
-        difference_sd=comparison.sd,
-        agreement=1 - len(flips) / comparison.rows,
-        mcnemar=mcnemar(teacher.scores, engine.scores),
-        calibration=Calibration(
-            teacher_ece=expected_calibration_error(teacher.confidence, teacher.scores),
-            engine_ece=expected_calibration_error(engine.confidence, engine.scores),
-        ),
-        score_shift=score_shift(teacher.logits, engine.logits),
-        determinism=_determinism(evidence),
+        measures=measures,
+        teacher=first.teacher,
+        engine=first.engine,
+        difference=first.difference,
+        difference_sd=first.difference_sd,
+        agreement=float(engine.agreement.mean(dtype=np.float64)),
+        agreement_means=evidence.agreement_means,
+        mcnemar=mcnemar(teacher.measures[0], engine.measures[0]),
+        calibration=_calibration(teacher, engine),
+        score_shift=score_shift(teacher.shown, engine.shown),
+        determinism=evidence.determinism,
         engine_id=identity.engine_id,
         hardware=identity.hardware,
         latency_ms=timing.engine.latency,
@@ -278,10 +271,11 @@ def certificate_from(
         created=identity.created,
         selection=dict(identity.selection),
         slices=Slices(
-            label=slices_by(evidence.labels, teacher.scores, engine.scores, seed=seed),
-            length=slices_by(length_bands(evidence.lengths), teacher.scores, engine.scores, seed=seed),
+            label=slices_by(evidence.slices, teacher.measures[0], engine.measures[0], seed=seed),
+            length=slices_by(length_bands(evidence.lengths), teacher.measures[0], engine.measures[0], seed=seed),
         ),
         flip_count=len(flips),
+        flip_means=evidence.flip_means,
         flips=flips[:_MOST_FLIPS],
     )
 
@@ -306,16 +300,14 @@ def read_certificate(content: bytes, source: str) -> Certificate:
         if written_format != FORMAT:
             raise ReleaseError(f"{source}: certificate format {written_format}; this Octavo reads format {FORMAT}.")
         certificate = msgspec.json.decode(content, type=Certificate)
-        verdict = decide(
-            certificate.difference, certificate.difference_sd, certificate.rows, certificate.margin
-        ).verdict
+        verdict = _verdict_of_numbers(certificate)
     except ReleaseError:
         raise
     except (msgspec.MsgspecError, UnicodeDecodeError, OctavoError) as error:
         raise ReleaseError(f"{source}: not a certificate: {error}") from error
     if verdict is not certificate.verdict:
         raise ReleaseError(
-            f"{source}: says '{certificate.verdict}', but its interval and margin mean '{verdict}'. "
+            f"{source}: says '{certificate.verdict}', but its intervals and margin mean '{verdict}'. "
             "Certify the model again."
         )
     return certificate
@@ -325,55 +317,49 @@ class _Format(msgspec.Struct):
     format: int
 
 
-def _check(evidence: Evidence) -> None:
-    rows = len(evidence.texts)
-    counts = Counter({"labels": len(evidence.labels), "lengths": len(evidence.lengths)})
-    for name, answers in (("teacher", evidence.teacher), ("engine", evidence.engine)):
-        for part in ("scores", "names", "confidence", "logits"):
-            counts[f"{name}.{part}"] = len(getattr(answers, part))
-    wrong = {name: count for name, count in counts.items() if count != rows}
+def _verdict_of_numbers(certificate: Certificate) -> Verdict:
+    """Decide again from the intervals alone; `measures` must agree with the fields at the top."""
+    c = certificate
+    if not c.measures:
+        return decide(c.difference, c.difference_sd, c.rows, c.margin).verdict
+    check_records(c.measures, c.rows, c.margin)
+    first = c.measures[0]
+    written = (first.name, first.teacher, first.engine, first.difference, first.difference_sd)
+    if written != (c.metric, c.teacher, c.engine, c.difference, c.difference_sd):
+        raise InputError(f"its first measure, '{first.name}', is not the {c.metric} at its top")
+    return verdict_of(c.measures).verdict
+
+
+def _check(evidence: Evidence, identity: Identity) -> None:
+    units = len(evidence.texts)
+    counts = {"labels": len(evidence.labels), "lengths": len(evidence.lengths)}
+    if len(evidence.slices):
+        counts["slices"] = len(evidence.slices)
+    for model, answers in (("teacher", evidence.teacher), ("engine", evidence.engine)):
+        counts |= {f"{model}.names": len(answers.names), f"{model}.agreement": len(answers.agreement)}
+        counts |= {f"{model}.{measure.name}": len(measure.gains) for measure in answers.measures}
+        if answers.confidence is not None:
+            counts[f"{model}.confidence"] = len(answers.confidence)
+    wrong = {name: count for name, count in counts.items() if count != units}
     if wrong:
-        raise InputError(f"Evidence on {rows} rows has parts of other lengths: {wrong}.")
-    if evidence.engine_alone is not None and len(evidence.engine_alone.names) > rows:
-        raise InputError(f"{len(evidence.engine_alone.names)} rows were run alone, of only {rows}.")
+        raise InputError(f"Evidence on {units} {plural(evidence.unit)} has parts of other lengths: {wrong}.")
+    names = [measure.name for measure in evidence.teacher.measures]
+    if names[:1] != [identity.metric]:
+        raise InputError(f"'{identity.metric}' is to be certified, and the first measure is not: {names}.")
+    agreement = evidence.engine.agreement
+    if units and not (agreement.min() >= 0.0 and agreement.max() <= 1.0):
+        raise InputError(f"Agreement must lie in [0, 1], not reach from {agreement.min()} to {agreement.max()}.")
 
 
-def _flips(evidence: Evidence) -> list[Flip]:
-    """Rows that are answered differently: lost ones first, and those that the teacher was surest of."""
-    teacher, engine = evidence.teacher, evidence.engine
-    flips = [
-        Flip(
-            text=text,
-            label=label,
-            teacher=teacher.names[row],
-            engine=engine.names[row],
-            teacher_confidence=float(teacher.confidence[row]),
-            engine_confidence=float(engine.confidence[row]),
-            outcome=_outcome(float(teacher.scores[row]), float(engine.scores[row])),
-        )
-        for row, (text, label) in enumerate(zip(evidence.texts, evidence.labels, strict=True))
-        if teacher.names[row] != engine.names[row]
-    ]
-    return sorted(flips, key=lambda flip: (_OUTCOMES.index(flip.outcome), -flip.teacher_confidence))
-
-
-def _outcome(teacher: float, engine: float) -> Literal["lost", "gained", "changed"]:
-    if engine == teacher:
-        return "changed"
-    return "lost" if engine < teacher else "gained"
-
-
-def _determinism(evidence: Evidence) -> Determinism | None:
-    alone = evidence.engine_alone
-    if alone is None or not len(alone.names):
-        return None
-    rows = len(alone.names)
-    batched = evidence.engine
-    return Determinism(
-        rows=rows,
-        identical_answers=sum(a == b for a, b in zip(alone.names, batched.names[:rows], strict=True)),
-        max_difference=float(np.abs(alone.logits - batched.logits[:rows]).max()),
-    )
+def _calibration(teacher: Answers, engine: Answers) -> Calibration | None:
+    """Calibration errors, where there are confidences in answers that are right or wrong."""
+    errors = []
+    for answers in (teacher, engine):
+        measure = answers.measures[0]
+        if answers.confidence is None or (measure.weights != 1).any() or not np.isin(measure.gains, (0, 1)).all():
+            return None
+        errors.append(expected_calibration_error(answers.confidence, measure.gains))
+    return Calibration(*errors)
 
 
 def _speedups(timing: Timing, ratio: Any) -> dict[str, Interval]:

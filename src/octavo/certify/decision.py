@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from octavo.certify.wording import count, interval_points, points, signed_points
+from octavo.certify.wording import count, interval_points, metric_name, plural, points, signed_points
 from octavo.errors import InputError
 from octavo.types import Interval, Verdict
 
@@ -19,7 +19,7 @@ class Decision:
 
     Attributes:
         verdict: pass, fail or inconclusive.
-        rows_needed: rows that would decide an inconclusive comparison if the new rows are like the ones seen.
+        rows_needed: units that would decide an inconclusive comparison if the new ones are like the ones seen.
             None where it is decided, and where the difference sits exactly on the margin.
         reason: the verdict in one sentence, with its numbers in points.
     """
@@ -29,14 +29,18 @@ class Decision:
     reason: str
 
 
-def decide(difference: Interval, sd: float, rows: int, margin: float) -> Decision:
+def decide(
+    difference: Interval, sd: float, rows: int, margin: float, *, unit: str = "row", metric: str = ""
+) -> Decision:
     """Decide whether `difference` (engine minus teacher) is non-inferior by `margin`.
 
     Args:
         difference: with its 95% interval, as fractions.
-        sd: standard deviation of the paired differences, pseudo-rows included (`PairedComparison.sd`).
-        rows: rows that the comparison was made on.
+        sd: standard deviation of the paired differences, pseudo-units included (`PairedComparison.sd`).
+        rows: units that the comparison was made on.
         margin: the loss that would still be accepted, as a fraction: 0.005 is half a point.
+        unit: what is counted, in a word, for the sentence.
+        metric: what is compared, where the sentence has to say so.
 
     Raises:
         InputError: a margin that is not between 0 and 1, no rows, or an interval that is none.
@@ -50,8 +54,10 @@ def decide(difference: Interval, sd: float, rows: int, margin: float) -> Decisio
         conclusion = f"all of it below the margin of −{points(margin)}, so the engine is worse"
     else:
         verdict, rows_needed = Verdict.INCONCLUSIVE, _rows_needed(difference.value, sd, rows, margin)
-        conclusion = f"on both sides of the margin of −{points(margin)}; " + _advice(rows_needed)
-    return Decision(verdict, rows_needed, f"{_observation(difference, rows)}, {conclusion}.")
+        conclusion = f"on both sides of the margin of −{points(margin)}; " + _advice(rows_needed, unit)
+    subject = f" in {metric_name(metric)}" if metric else ""
+    observation = _observation(difference, f"{subject} on {count(rows, unit)}")
+    return Decision(verdict, rows_needed, f"{observation}, {conclusion}.")
 
 
 def _check(difference: Interval, sd: float, rows: int, margin: float) -> None:
@@ -72,17 +78,17 @@ def _rows_needed(value: float, sd: float, rows: int, margin: float) -> int | Non
     return max(math.ceil((_Z * sd / gap) ** 2), rows + 1)
 
 
-def _advice(rows_needed: int | None) -> str:
+def _advice(rows_needed: int | None, unit: str) -> str:
     if rows_needed is None:
-        return "the difference sits on the margin itself, so no number of rows would decide"
-    return f"about {count(rows_needed, 'row')} like these would decide"
+        return f"the difference sits on the margin itself, so no number of {plural(unit)} would decide"
+    return f"about {count(rows_needed, unit)} like these would decide"
 
 
-def _observation(difference: Interval, rows: int) -> str:
+def _observation(difference: Interval, where: str) -> str:
     if signed_points(difference.value) == signed_points(0.0):
         position = "level with the teacher"
     else:
         side = "below" if difference.value < 0 else "above"
         position = f"{points(abs(difference.value))} points {side} the teacher"
     interval = interval_points(difference)
-    return f"The engine is {position} on {count(rows, 'row')}, 95% interval {interval} points"
+    return f"The engine is {position}{where}, 95% interval {interval} points"

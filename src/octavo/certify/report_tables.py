@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from octavo.certify.certificate import Certificate, Flip
+from octavo.certify.certificate import Certificate
+from octavo.certify.flips import Flip
 from octavo.certify.report_plots import interval_bar
 from octavo.certify.slices import Slice
 from octavo.certify.wording import (

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from octavo.certify.statistics import Scores, paired_bootstrap
-from octavo.types import IntArray, Interval
+from octavo.certify.statistics import paired_bootstrap
+from octavo.types import IntArray, Interval, Measure
 
 _RESAMPLES = 2_000  # a slice is looked at, not decided upon
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """One part of the held-out rows.
+    """One part of the held-out units.
 
     Attributes:
         name: the label, or the band of token lengths.
-        rows: rows in it.
-        teacher: the teacher's mean score.
-        engine: the engine's mean score.
+        rows: units in it.
+        teacher: the teacher's measure.
+        engine: the engine's measure.
         difference: engine minus teacher, with its 95% interval.
     """
 
@@ -31,29 +31,29 @@ class Slice(msgspec.Struct, frozen=True):
     difference: Interval
 
 
-def slices_by(names: Sequence[str], teacher: Scores, engine: Scores, *, seed: int = 0) -> list[Slice]:
-    """Compare the rows of each name on their own, worst difference first.
+def slices_by(names: Sequence[str], teacher: Measure, engine: Measure, *, seed: int = 0) -> list[Slice]:
+    """Compare the units of each name on their own, worst difference first.
 
     Args:
-        names: the slice that each row belongs to, (rows,).
-        teacher: scores in [0, 1], (rows,).
-        engine: scores in [0, 1], (rows,).
+        names: the slice that each unit belongs to, (units,).
+        teacher: a measure of the teacher's answers.
+        engine: the same measure of the engine's answers.
         seed: of the bootstrap.
 
     Raises:
-        InputError: scores that cannot be compared.
+        InputError: measures that cannot be compared.
     """
     members: dict[str, list[int]] = {}
-    for row, name in enumerate(names):
-        members.setdefault(name, []).append(row)
-    slices = [_slice(name, teacher[rows], engine[rows], seed) for name, rows in members.items()]
+    for unit, name in enumerate(names):
+        members.setdefault(name, []).append(unit)
+    slices = [_slice(name, _part(teacher, units), _part(engine, units), seed) for name, units in members.items()]
     return sorted(slices, key=lambda s: (s.difference.value, s.difference.low, s.name))
 
 
 def length_bands(lengths: Sequence[int] | IntArray) -> list[str]:
-    """Name each row's band of token lengths, (rows,): about a quarter of the rows in each.
+    """Name each unit's band of token lengths, (units,): about a quarter of the units in each.
 
-    Rows of equal length share a band, so that where most rows are equally long there are fewer than four.
+    Units of equal length share a band, so that where most are equally long there are fewer than four.
     """
     tokens = np.asarray(lengths, np.int64)
     if not len(tokens):
@@ -65,9 +65,13 @@ def length_bands(lengths: Sequence[int] | IntArray) -> list[str]:
     return [names[band] for band in np.searchsorted(starts, tokens, side="right") - 1]
 
 
-def _slice(name: str, teacher: Scores, engine: Scores, seed: int) -> Slice:
+def _part(measure: Measure, units: list[int]) -> Measure:
+    return Measure(measure.name, measure.gains[units], measure.weights[units])
+
+
+def _slice(name: str, teacher: Measure, engine: Measure, seed: int) -> Slice:
     comparison = paired_bootstrap(teacher, engine, resamples=_RESAMPLES, seed=seed)
-    return Slice(name, len(teacher), comparison.teacher.value, comparison.engine.value, comparison.difference)
+    return Slice(name, comparison.rows, comparison.teacher.value, comparison.engine.value, comparison.difference)
 
 
 def _band(start: int, end: int) -> str:

@@ -1,10 +1,13 @@
-"""How numbers are written for people: points, times, milliseconds, megabytes. Knows nothing else."""
+"""How numbers and metrics are written for people: points, times, milliseconds, megabytes. Knows nothing else."""
 
 from __future__ import annotations
+
+import re
 
 from octavo.types import Interval
 
 BASELINE_NAMES = {"torch_fp32": "PyTorch FP32", "openvino_fp32": "OpenVINO FP32"}
+_METRIC_NAMES = {"f1": "F1", "ndcg": "nDCG", "mrr": "MRR", "map": "MAP", "auc": "AUC"}
 
 
 def points(fraction: float) -> str:
@@ -51,6 +54,17 @@ def megabytes(size_bytes: int) -> str:
     return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}"
 
 
+def plural(noun: str) -> str:
+    """Write a noun for several: 'row' as 'rows', 'query' as 'queries'."""
+    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+
+
 def count(number: int, noun: str) -> str:
-    """Write a counted noun: '1 row', '4,500 rows'."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """Write a counted noun: '1 row', '4,500 queries'."""
+    return f"{number:,} {noun if number == 1 else plural(noun)}"
+
+
+def metric_name(name: str) -> str:
+    """Write a metric as the field does: 'ndcg@10' as 'nDCG@10', 'f1: person' as 'F1: person'."""
+    metric, rest = re.match(r"([a-z0-9]*)(.*)", name, re.DOTALL).groups()  # type: ignore[union-attr]
+    return _METRIC_NAMES.get(metric, metric) + rest
