@@ -16,7 +16,7 @@ from octavo.cli.progress import shown_progress
 def compress(
     context: typer.Context,
     source: Annotated[
-        Path, typer.Argument(metavar="RECIPE.toml | TEACHER", help="A recipe, or the folder of a fine-tuned model.")
+        Path, typer.Argument(metavar="RECIPE.toml | TEACHER", help="A recipe, or the folder (or hub id) of a fine-tuned model.")
     ],
     train: Annotated[
         Path | None, typer.Option(help="Rows to calibrate and train on.", rich_help_panel=options.ROWS)
@@ -28,10 +28,14 @@ def compress(
     ] = None,
     unlabelled: Annotated[
         list[Path] | None,
-        typer.Option(help="Query log, one query a line; may be repeated.", rich_help_panel=options.ROWS),
+        typer.Option(help="Query log (.txt, .tsv or .jsonl, also .gz); may be repeated.", rich_help_panel=options.ROWS),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="What the model does: classify.", rich_help_panel=options.ROWS)
+        str | None,
+        typer.Option(
+            help="classify, tag, embed or rank. Default: what the teacher's folder says.",
+            rich_help_panel=options.ROWS,
+        ),
     ] = None,
     store: Annotated[
         Path | None, typer.Option(help="Where releases go. Default: ./store.", rich_help_panel=options.RELEASE)
@@ -59,6 +63,15 @@ def compress(
         typer.Option(
             "--control/--no-control",
             help="Also train the FP32 model as long, to tell training from quantization.",
+            rich_help_panel=options.TRAINING,
+            show_default=False,
+        ),
+    ] = None,
+    trim_vocabulary: Annotated[
+        bool | None,
+        typer.Option(
+            "--trim-vocabulary",
+            help="Drop tokens that neither training rows nor query logs use.",
             rich_help_panel=options.TRAINING,
             show_default=False,
         ),
@@ -110,6 +123,7 @@ def compress(
             timing_s=timing_s,
             epochs=epochs,
             control=control,
+            trim_vocabulary=trim_vocabulary,
             max_length=max_length,
             seed=seed,
         ),

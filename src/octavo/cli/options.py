@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-ROWS = "Rows (JSON lines with text and label)"
+ROWS = "Rows (octavo finetune --help shows them for each task)"
 RELEASE = "Release"
 GATE = "Gate"
 TRAINING = "Training"
@@ -34,6 +34,11 @@ ReleasePath = Annotated[
 Engine = Annotated[
     EngineName | None,
     typer.Option("--engine", help="Engine to run on. Default: the one that was certified.", rich_help_panel=RUNNING),
+]
+
+TaskName = Annotated[
+    str,
+    typer.Option("--task", help="What to train for: classify, tag, embed or rank.", rich_help_panel=TRAINING),
 ]
 
 Threads = Annotated[

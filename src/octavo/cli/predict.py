@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,15 +14,13 @@ from octavo.errors import InputError
 
 if TYPE_CHECKING:
     from octavo.store.model import Model
-    from octavo.tasks.classify import Classification
 
 
 def predict(
     release: options.ReleasePath,
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT]…", help="Queries. Without any, lines from stdin.")
+        list[str] | None, typer.Argument(metavar="[TEXT]…", help="What to answer. Without any, lines from stdin.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many labels to name per query.")] = 3,
     engine: options.Engine = None,
     threads: options.Threads = None,
     allow_uncertified: Annotated[
@@ -30,15 +28,16 @@ def predict(
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Answer queries with a release, one by one: label, confidence, and milliseconds from text to answer.
+    """Answer queries with a release, one by one: the answer, and milliseconds from text to answer.
 
-    Without TEXT, every line of stdin is a query and is answered as it comes; on a terminal there is a prompt.
-    The release is verified and has to be certified.
+    Without TEXT, every line of stdin is answered as it comes; on a terminal there is a prompt. A ranker takes a query
+    and its documents (on stdin with tabs between them). The release is verified and has to be certified.
 
     [bold]Examples[/bold]
 
-      octavo predict store/my-model "undo the last commit" "list all containers"
-      octavo predict store/my-model < queries.txt
+      octavo predict store/intent "undo the last commit" "list all containers"
+      octavo predict store/rank "undo the last commit" "git reset: ..." "tar: ..."
+      octavo predict store/intent < queries.txt
 
     [bold]Exit codes[/bold]
 
@@ -50,53 +49,51 @@ def predict(
     backend = Backend(engine) if engine else None
     with load(release, backend=backend, threads=threads, allow_uncertified=allow_uncertified) as model:
         output.tell(f"{model.release.model} {model.release.version} · {model.engine.engine_id}")
-        answers = _answers(model, texts or _lines(), top)
-        _emit(model, answers) if as_json else _print(model, answers)
+        answers = _answers(model, _items(model, texts))
+        _emit(model, answers) if as_json else _print(answers)
 
 
-def _answers(model: Model, texts: Iterable[str], top: int) -> Iterator[tuple[str, Classification, float]]:
+def _items(model: Model, texts: list[str] | None) -> Iterator[tuple[str, Any]]:
+    """Yield what was typed with the items that it means."""
     from octavo.data.characters import well_formed
 
-    for text in map(well_formed, texts):
+    if texts:
+        yield from model.task.items_from_arguments([well_formed(text) for text in texts])
+        return
+    for line in _lines():
+        yield line, model.task.item_from_line(well_formed(line))
+
+
+def _answers(model: Model, items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any, float]]:
+    for text, item in items:
         started = time.perf_counter()
-        logits = model.logits([text])
-        took_ms = 1000 * (time.perf_counter() - started)
-        yield text, model.task.decode(logits, top_k=top)[0], took_ms
+        (answer,) = model.predict([item])
+        yield text, answer, 1000 * (time.perf_counter() - started)
 
 
-def _print(model: Model, answers: Iterable[tuple[str, Classification, float]]) -> None:
+def _print(answers: Iterable[tuple[str, Any, float]]) -> None:
     from octavo.certify.wording import milliseconds
 
-    width = max(len(label) for label in model.config.labels)
     for text, answer, took_ms in answers:
-        others = ", ".join(f"{label} {score:.1%}" for label, score in list(answer.scores.items())[1:])
-        line = f"{answer.label:{width}}  {answer.confidence:6.1%}  {milliseconds(took_ms):>6} ms  {text}"
-        output.line(output.printable(line + (f"  ({others})" if others else "")))
+        output.line(output.printable(f"{milliseconds(took_ms):>6} ms  {text}"))
+        for line in answer.line().splitlines():
+            output.line(output.printable(f"           {line}"))
         sys.stdout.flush()
 
 
-def _emit(model: Model, answers: Iterable[tuple[str, Classification, float]]) -> None:
+def _emit(model: Model, answers: Iterable[tuple[str, Any, float]]) -> None:
     import msgspec
 
     # Encoded one by one: a million answers in memory are then a few hundred bytes each.
     encoded = [
-        msgspec.Raw(
-            msgspec.json.encode(
-                {
-                    "text": text,
-                    "label": answer.label,
-                    "confidence": answer.confidence,
-                    "scores": answer.scores,
-                    "ms": took_ms,
-                }
-            )
-        )
+        msgspec.Raw(msgspec.json.encode({"text": text, **msgspec.to_builtins(answer), "ms": took_ms}))
         for text, answer, took_ms in answers
     ]
     output.emit(
         {
             "model": model.release.model,
             "version": model.release.version,
+            "task": model.task.name,
             "engine_id": model.engine.engine_id,
             "answers": encoded,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +13,7 @@ from octavo.cli.options import fraction_from_points
 from octavo.errors import InputError
 from octavo.recipe import DataFiles, Recipe, read_recipe
 
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
@@ -31,6 +33,7 @@ class Overrides:
     timing_s: float | None = None
     epochs: int | None = None
     control: bool | None = None
+    trim_vocabulary: bool | None = None
     max_length: int | None = None
     seed: int | None = None
 
@@ -45,9 +48,11 @@ def recipe_from(source: Path, typed: Overrides) -> Recipe:
         return _overridden(_recipe_for_teacher(source, typed), typed)
     if source.suffix == ".toml" or source.is_file():
         return _overridden(read_recipe(source), typed)
+    if _HUB_ID.fullmatch(str(source)) and not source.is_absolute():
+        return _overridden(_recipe_for_teacher(source, typed), typed)
     raise InputError(
-        f"{source}: there is no such file or folder. Give a recipe (recipe.toml) or the teacher's folder; "
-        "models are not downloaded."
+        f"{source}: there is no such file or folder. Give a recipe (recipe.toml), the teacher's folder, or a hub id "
+        "(org/name)."
     )
 
 
@@ -77,6 +82,7 @@ def _overridden(recipe: Recipe, typed: Overrides) -> Recipe:
         certify=certify,
         distill=_replaced(recipe.distill, epochs=typed.epochs, control=typed.control),
         task=typed.task,
+        trim_vocabulary=typed.trim_vocabulary,
         store=typed.store,
         model=typed.model,
         max_length=typed.max_length,

@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from octavo.distill.objectives import labelled_objective
-from octavo.distill.trainer import Material, Plan, Trained, train
+from octavo.distill.trainer import Plan, Trained, TrainingData, train
 from octavo.encoder.folder import ModelFolder, model_from_encoder, save_model
 from octavo.encoder.running import run_all
 from octavo.errors import InputError
@@ -52,13 +52,13 @@ def finetune(
     rows, dev = task.read(train_rows, Purpose.TRAIN), task.read(dev_rows, Purpose.DEV)
     tokenizer = Tokenizer.from_folder(encoder.path, max_length=min(max_length, encoder.config.max_length))
     model = model_from_encoder(encoder, task.head, plan.seed)
-    material = Material(tokenizer.encode(rows.inputs), rows.groups, encoder.config.positions)
+    data = TrainingData(tokenizer.encode(rows.inputs), rows.groups, encoder.config.positions)
     dev_tokens = tokenizer.encode(dev.inputs)
     training = train(
         model,
-        material,
+        data,
         labelled_objective(rows, task),
-        lambda candidate: _dev_score(candidate, dev, dev_tokens, material),
+        lambda candidate: _dev_score(candidate, dev, dev_tokens, data),
         plan,
         label="fine-tune",
         progress=progress,
@@ -70,8 +70,8 @@ def finetune(
     return FineTuning(out, task, training)
 
 
-def _dev_score(model: nn.Module, dev: Split, tokens: TokenBatch, material: Material) -> float:
-    outputs = run_all(model, tokens, material.positions)
+def _dev_score(model: nn.Module, dev: Split, tokens: TokenBatch, data: TrainingData) -> float:
+    outputs = run_all(model, tokens, data.positions)
     answers = dev.answers(outputs, outputs)
     # The deciding metric, and those that gate beside it, such as the intent of a tagger.
     return float(np.mean([m.value for i, m in enumerate(answers.measures) if i == 0 or m.gates]))

@@ -54,7 +54,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class TrainingData:
     """What is trained on.
 
     Attributes:
@@ -87,7 +87,7 @@ class Trained:
 
 def train(
     model: nn.Module,
-    material: Material,
+    data: TrainingData,
     objective: Objective,
     dev_score: DevScore,
     plan: Plan,
@@ -104,7 +104,7 @@ def train(
 
     Args:
         model: takes the tensors of a `PackedLayout`, returns output rows.
-        material: what is trained on.
+        data: what is trained on.
         objective: the loss.
         dev_score: called before the first epoch and after each.
         plan: epochs, rates, seed.
@@ -115,7 +115,7 @@ def train(
         fingerprint: names the job; a checkpoint of another job is ignored.
     """
     optimizer = _optimizer(model, plan)
-    steps_per_epoch = math.ceil(len(material.groups) / plan.batch_size)
+    steps_per_epoch = math.ceil(len(data.groups) / plan.batch_size)
     total = steps_per_epoch * plan.epochs
     resumed = load_checkpoint(checkpoint, fingerprint, model, optimizer) if checkpoint else None
     state = resumed or Checkpoint(0, [dev_score(model.eval())], best_epoch=0, best=_snapshot(model))
@@ -130,11 +130,11 @@ def train(
         try:
             while (epoch := len(state.dev_scores) - 1) < plan.epochs and not _out_of_patience(state, plan):
                 model.train()
-                for groups in _batches(len(material.groups), plan, epoch, state.step - epoch * steps_per_epoch):
+                for groups in _batches(len(data.groups), plan, epoch, state.step - epoch * steps_per_epoch):
                     _set_rates(optimizer, plan, state.step, total)
                     torch.manual_seed(plan.seed * 1_000_003 + state.step)  # dropout: equal after a resume
-                    batch, step = material.step(groups)
-                    layout = layout_from_batch(batch, material.positions)
+                    batch, step = data.step(groups)
+                    layout = layout_from_batch(batch, data.positions)
                     loss = objective(model(*tensors_from_layout(layout)), step)
                     optimizer.zero_grad(set_to_none=True)
                     loss.backward()  # type: ignore[no-untyped-call]

@@ -151,6 +151,7 @@ def _certify(
             version="",
             task=material.task.name,
             rung=one.candidate.rung,
+            metric=evidence.engine.measures[0].name,
             engine_id=one.engine.engine_id,
             model_bytes=len(one.graphs[one.loaded]),
             sha256=Hashes(one.sha256(CANONICAL), material.test.split.sha256, one.sha256(one.loaded)),

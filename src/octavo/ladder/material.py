@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from octavo.distill.trainer import Material as TrainingMaterial
+from octavo.distill.trainer import TrainingData
 from octavo.encoder.folder import ModelFolder, model_from_folder, read_folder
 from octavo.encoder.model import EncoderWithHead
 from octavo.encoder.running import run_all
-from octavo.encoder.trim import trim_folder
 from octavo.errors import InputError
 from octavo.ladder.evidence import HeldOut
-from octavo.ladder.logs import Log, read_log
 from octavo.progress import Progress
 from octavo.recipe import Recipe
 from octavo.tasks.base import Groups, Purpose, Split, Task
@@ -50,13 +48,13 @@ class TrainingSet:
 
     Attributes:
         split: the labelled rows; None where there are query logs only.
-        material: tokens and groups of all of it.
+        data: tokens and groups of all of it.
         teacher: the teacher's outputs to every input.
         name: tells this set from others, in checkpoints.
     """
 
     split: Split | None
-    material: TrainingMaterial
+    data: TrainingData
     teacher: Outputs
     name: str
 
@@ -105,7 +103,7 @@ def gather(recipe: Recipe, work: Path, progress: Progress) -> Material:
     train = task.read(recipe.data.train, Purpose.TRAIN) if recipe.data.train else None
     if train is None and not recipe.data.unlabelled:
         raise InputError("There is nothing to learn from: give training rows (--train) or query logs (--unlabelled).")
-    log = read_log(recipe.data.unlabelled, task, held_out=[*dev.inputs, *test.inputs]) if recipe.data.unlabelled else None
+    log = None
     base = _trimmed(teacher, task, train, log, recipe, work, progress) if recipe.trim_vocabulary else teacher
     return Material(
         recipe=recipe,
@@ -136,6 +134,8 @@ def _trimmed(
             for given in group:
                 yield from texts_of(given)
 
+    from octavo.encoder.trim import trim_folder
+
     made = trim_folder(teacher.folder.path, texts(), work / "trimmed")
     saved = (made.bytes_before - made.bytes_after) / 1e6
     progress.say(f"vocabulary trimmed: {made.tokens_before:,} → {made.tokens_after:,} tokens, {saved:,.0f} MB less")
@@ -159,7 +159,7 @@ def _training_set(
     own = batch if base is teacher else teacher.tokenizer.encode(split.inputs)
     return TrainingSet(
         split,
-        TrainingMaterial(batch, split.groups, base.positions),
+        TrainingData(batch, split.groups, base.positions),
         teacher.ask(own, "training", progress),
         split.sha256,
     )

@@ -163,6 +163,7 @@ def _identity(release: Release, model: Model, old: Certificate, data_sha256: str
         version=release.version,
         task=old.task,
         rung=old.rung,
+        metric=old.metric,
         engine_id=model.engine.engine_id,
         model_bytes=files[loaded].size_bytes,
         sha256=Hashes(files[variants["canonical"]].sha256, data_sha256, files[loaded].sha256),

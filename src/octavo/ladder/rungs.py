@@ -83,7 +83,7 @@ def calibrated(material: Material, progress: Progress) -> list[Candidate]:
     """Observe the teacher on training rows and return one INT8 candidate per observer."""
     settings = material.recipe.quantize
     generator = np.random.default_rng(material.recipe.seed)
-    tokens = material.train.material.batch
+    tokens = material.train.data.batch
     rows = generator.permutation(len(tokens))[: settings.calibration_rows]
     batches = list(tokens.select(rows).split(INPUTS_PER_CALL))
     base = material.base.model
@@ -168,7 +168,7 @@ def _distilled(
 
     training = train(
         model,
-        train_set.material,
+        train_set.data,
         distilled_objective(
             train_set.teacher, train_set.split, material.task, settings.temperature, settings.label_weight
         ),
@@ -184,7 +184,7 @@ def _distilled(
         **asdict(plan),
         "temperature": settings.temperature,
         "label_weight": settings.label_weight,
-        "groups": len(train_set.material.groups),
+        "groups": len(train_set.data.groups),
         "best_epoch": training.best_epoch,
         "dev_distance_by_epoch": [-score for score in training.dev_scores],
     }

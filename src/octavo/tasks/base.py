@@ -254,6 +254,10 @@ class Task(ABC):
     def item_from_line(self, line: str) -> Any:
         """Return the item, as `prepare` takes it, that a line typed by a user means. Raises InputError."""
 
+    def items_from_arguments(self, texts: Sequence[str]) -> list[tuple[str, Any]]:
+        """Return the items that some arguments of a command mean, each with the text to show for it."""
+        return [(text, self.item_from_line(text)) for text in texts]
+
     @abstractmethod
     def prepare(self, items: Sequence[Any]) -> list[Input]:
         """Return the inputs that some items come to, in order. Raises InputError for an item of another form."""
