@@ -1,14 +1,18 @@
-"""Builders of evidence and certificates, realistic enough for the report and small enough to read."""
+"""Builders of evidence and certificates, realistic enough for the report and small enough to read.
 
-from collections.abc import Callable
+All numbers are invented.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from octavo.certify.certificate import (
-    Answers,
     Certificate,
+    Determinism,
     Evidence,
     Hashes,
     Identity,
@@ -17,6 +21,8 @@ from octavo.certify.certificate import (
 )
 from octavo.certify.latency import LatencySummary, measure
 from octavo.engines.hardware import Hardware
+from octavo.tasks.base import Answers
+from octavo.types import Measure
 
 LABELS = ("weather", "music", "navigation", "shopping", "订票")
 HARDWARE = Hardware(
@@ -31,16 +37,22 @@ HARDWARE = Hardware(
 
 
 def _answers(classes: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Answers:
-    """Answers that name `classes`, with logits that say so."""
+    """Answers that name `classes`, with probabilities that say so."""
     logits = rng.normal(0, 0.5, (len(classes), len(LABELS))).astype(np.float32)
     logits[np.arange(len(classes)), classes] += rng.uniform(3, 6, len(classes)).astype(np.float32)
-    exponentials = np.exp(logits)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     return Answers(
-        scores=(classes == labels).astype(np.float32),
+        measures=(measure_of("accuracy", classes == labels),),
         names=[LABELS[c] for c in classes],
-        confidence=(exponentials / exponentials.sum(axis=1, keepdims=True)).max(axis=1),
-        logits=logits,
+        agreement=np.ones(len(classes), np.float32),
+        confidence=probabilities.max(axis=1),
+        shown=probabilities,
     )
+
+
+def measure_of(name: str, gains: Any, weights: Any = None, *, gates: bool = False) -> Measure:
+    gains = np.asarray(gains, np.float32)
+    return Measure(name, gains, np.ones_like(gains) if weights is None else np.asarray(weights, np.float32), gates)
 
 
 def evidence_of(rows: int = 1000, lost: int = 4, gained: int = 3, changed: int = 2, seed: int = 0) -> Evidence:
@@ -55,20 +67,119 @@ def evidence_of(rows: int = 1000, lost: int = 4, gained: int = 3, changed: int =
     engine[wrong[gained : gained + changed]] = (labels[wrong[gained : gained + changed]] + 2) % len(LABELS)
     right = np.setdiff1d(np.arange(rows), wrong)[:lost]
     engine[right] = (labels[right] + 1) % len(LABELS)
-    engine_answers = _answers(engine, labels, rng)
+    names = [LABELS[label] for label in labels]
     return Evidence(
         texts=[f"query number {row}" for row in range(rows)],
-        labels=[LABELS[label] for label in labels],
+        labels=names,
         lengths=rng.integers(3, 30, rows).tolist(),
         teacher=_answers(teacher, labels, rng),
-        engine=engine_answers,
-        engine_alone=Answers(
-            engine_answers.scores[:8],
-            engine_answers.names[:8],
-            engine_answers.confidence[:8],
-            engine_answers.logits[:8] + np.float32(1e-4),
-        ),
+        engine=replace(_answers(engine, labels, rng), agreement=(engine == teacher).astype(np.float32)),
+        determinism=Determinism(rows=8, identical_answers=8, max_difference=1e-4),
+        slices=names,
     )
+
+
+_SENTENCES = (
+    ("play some jazz by nina simone", "artist: nina simone"),
+    ("明天早上从北京飞上海的机票", "date: 明天早上 · from: 北京 · to: 上海"),
+    ("احجز طاولة في بيروت مساء الجمعة", "city: بيروت · date: مساء الجمعة"),
+    ("set an alarm for half past six", "time: half past six"),
+)
+_QUERIES = (
+    ("vitamin d and bone density", "Vitamin D supplementation and fracture risk in older adults"),
+    ("量子计算 纠错", "表面码上的量子纠错实验"),
+    ("علاج السكري من النوع الثاني", "الميتفورمين خط أول لعلاج السكري"),
+    ("does zinc shorten a cold?", "Zinc lozenges and the common cold: a meta-analysis"),
+)
+
+
+def tag_evidence(rows: int = 700, lost: float = 0.01, seed: int = 0) -> Evidence:
+    """Sentences with entities: the engine loses a share of those that the teacher finds."""
+    rng = np.random.default_rng(seed)
+    true = rng.poisson(1.6, rows)
+    found = rng.binomial(true, 0.95)
+    kept = found - rng.binomial(found, lost) + rng.binomial(true - found, 0.1)
+    texts, labels = _cycled(_SENTENCES, rows)
+    nothing = "nothing"
+
+    def answers(count: np.ndarray, agreement: np.ndarray, shown: np.ndarray) -> Answers:
+        return Answers(
+            measures=(measure_of("f1", 2 * count, 2 * true), measure_of("accuracy", 1 - 0.1 * (true - count) / 10)),
+            names=[label if all_found else nothing for label, all_found in zip(labels, count == true, strict=True)],
+            agreement=agreement,
+            confidence=None,
+            shown=shown,
+        )
+
+    shown = rng.dirichlet((9, 1, 1), 3 * rows).astype(np.float32)  # of words, three a sentence
+    moved = (shown + rng.dirichlet((30, 1, 1), 3 * rows).astype(np.float32) * 0.02) / 1.02
+    same = np.minimum(found, kept) / np.maximum(np.maximum(found, kept), 1)
+    return Evidence(
+        texts=texts,
+        labels=labels,
+        lengths=rng.integers(4, 40, rows).tolist(),
+        teacher=answers(found, np.ones(rows, np.float32), shown),
+        engine=answers(kept, np.where(np.maximum(found, kept) > 0, same, 1.0).astype(np.float32), moved),
+        determinism=Determinism(rows=200, identical_answers=200, max_difference=3e-6),
+        unit="sentence",
+        item="sentence",
+        agreement_means="of the entities are the same",
+    )
+
+
+def embed_evidence(rows: int = 900, lost: float = 0.001, asymmetric_lost: float = 0.002, seed: int = 0) -> Evidence:
+    """Queries over documents: nDCG@10, the same with the teacher's documents, and two that are only reported."""
+    rng = np.random.default_rng(seed)
+    quality = rng.beta(4, 1.6, rows)
+    texts, labels = _cycled(_QUERIES, rows)
+    blurred = [quality, *(np.clip(quality + rng.normal(-by, 0.02, rows), 0, 1) for by in (lost, asymmetric_lost))]
+    first = rng.random(rows) < 0.02
+
+    def answers(ndcg: np.ndarray, asymmetric: np.ndarray, changed: np.ndarray, agreement: np.ndarray) -> Answers:
+        return Answers(
+            measures=(
+                measure_of("ndcg@10", ndcg),
+                measure_of("ndcg@10 with the teacher's documents", asymmetric, gates=True),
+                measure_of("mrr@10", ndcg**1.2),
+                measure_of("recall@10", np.sqrt(ndcg)),
+            ),
+            names=["Another document" if other else name for name, other in zip(labels, changed, strict=True)],
+            agreement=agreement,
+            confidence=None,
+            shown=vectors + np.float32(0.003) if changed is first else vectors,
+        )
+
+    vectors = rng.normal(0, 0.05, (2 * rows, 24)).astype(np.float32)  # of queries and documents
+    return Evidence(
+        texts=texts,
+        labels=labels,
+        lengths=rng.integers(4, 30, rows).tolist(),
+        teacher=answers(quality, quality, np.zeros(rows, np.bool_), np.ones(rows, np.float32)),
+        engine=answers(blurred[1], blurred[2], first, rng.binomial(10, 0.97, rows).astype(np.float32) / 10),
+        determinism=Determinism(rows=200, identical_answers=200, max_difference=2e-7),
+        unit="query",
+        item="text",
+        agreement_means="of the top 10 are the same",
+        flip_means="have another first result",
+    )
+
+
+def rank_evidence(rows: int = 800, lost: float = 0.0, seed: int = 0) -> Evidence:
+    """Queries with candidates that were ranked anew: nDCG@10 decides, MRR@10 and MAP are reported."""
+    found = embed_evidence(rows, lost, seed=seed)
+
+    def ranked(answers: Answers, shift: float) -> Answers:
+        ndcg = answers.measures[0]
+        others = (replace(answers.measures[2]), replace(answers.measures[3], name="map"))
+        shown = np.linspace(0, 1, 4 * rows, dtype=np.float32)[:, np.newaxis] + np.float32(shift)
+        return replace(answers, measures=(ndcg, *others), shown=shown)
+
+    return replace(found, teacher=ranked(found.teacher, 0), engine=ranked(found.engine, 0.004), item="pair")
+
+
+def _cycled(pairs: Sequence[tuple[str, str]], rows: int) -> tuple[list[str], list[str]]:
+    chosen = [pairs[row % len(pairs)] for row in range(rows)]
+    return [text for text, _ in chosen], [label for _, label in chosen]
 
 
 def timing_of(engine_ms: float = 1.0, **baselines_ms: float) -> Timing:
@@ -113,6 +224,21 @@ def _evidence_of() -> Callable[..., Evidence]:
     return evidence_of
 
 
+@pytest.fixture(name="tag_evidence")
+def _tag_evidence() -> Callable[..., Evidence]:
+    return tag_evidence
+
+
+@pytest.fixture(name="embed_evidence")
+def _embed_evidence() -> Callable[..., Evidence]:
+    return embed_evidence
+
+
+@pytest.fixture(name="rank_evidence")
+def _rank_evidence() -> Callable[..., Evidence]:
+    return rank_evidence
+
+
 @pytest.fixture(name="identity_of")
 def _identity_of() -> Callable[..., Identity]:
     return identity_of
@@ -121,6 +247,18 @@ def _identity_of() -> Callable[..., Identity]:
 @pytest.fixture(name="timing_of")
 def _timing_of() -> Callable[..., Timing]:
     return timing_of
+
+
+@pytest.fixture
+def certificate_of() -> Callable[..., Certificate]:
+    """Build a certificate from evidence, a margin, latencies and fields of `Identity`."""
+
+    def make(evidence: Evidence, margin: float = 0.01, engine_ms: float = 1.0, **identity: Any) -> Certificate:
+        metric = evidence.teacher.measures[0].name
+        timing = timing_of(engine_ms, torch_fp32=9.0, openvino_fp32=3.0)
+        return certificate_from(evidence, identity_of(**{"metric": metric, **identity}), timing, margin)
+
+    return make
 
 
 @pytest.fixture

@@ -1,27 +1,8 @@
 import numpy as np
 import pytest
 
-from octavo.certify.calibration import expected_calibration_error, score_shift, softmax
+from octavo.certify.calibration import expected_calibration_error, score_shift
 from octavo.errors import InputError
-
-
-def logits_of(*probabilities):
-    return np.log(np.array(probabilities, np.float32))
-
-
-def test_softmax_inverts_the_logarithm_and_survives_large_logits():
-    expected = [[0.7, 0.2, 0.1], [0.25, 0.5, 0.25]]
-    np.testing.assert_allclose(softmax(logits_of(*expected) + 1000), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    "logits",
-    [np.zeros(3, np.float32), np.zeros((3, 1), np.float32), np.array([[0.0, np.nan]], np.float32)],
-    ids=["vector", "one class", "nan"],
-)
-def test_softmax_refuses(logits):
-    with pytest.raises(InputError):
-        softmax(logits)
 
 
 def test_calibration_error_is_zero_where_confidence_is_accuracy():
@@ -46,19 +27,39 @@ def test_calibration_error_refuses_other_shapes():
 
 
 def test_score_shift():
-    teacher = logits_of([0.8, 0.1, 0.1], [0.5, 0.25, 0.25])
-    engine = logits_of([0.6, 0.3, 0.1], [0.5, 0.25, 0.25])
+    teacher = np.array([[0.8, 0.1, 0.1], [0.5, 0.25, 0.25]], np.float32)
+    engine = np.array([[0.6, 0.3, 0.1], [0.5, 0.25, 0.25]], np.float32)
     shift = score_shift(teacher, engine)
     assert shift.max == pytest.approx(0.2, abs=1e-6)
     assert shift.mean == pytest.approx(0.4 / 6, abs=1e-6)
     assert shift.total_variation == pytest.approx(0.1, abs=1e-6)
 
 
-def test_a_constant_added_to_the_logits_shifts_nothing():
-    teacher = logits_of([0.8, 0.2], [0.4, 0.6])
-    assert score_shift(teacher, teacher + 3).max == pytest.approx(0, abs=1e-6)
+@pytest.mark.parametrize(
+    "engine",
+    [np.array([[0.6, 0.3]]), np.array([[1.2, -0.2]]), np.array([[0.5, 0.4], [0.5, 0.5]])],
+    ids=["other sum", "negative", "one row of two"],
+)
+def test_only_probabilities_have_a_mass_that_moves(engine):
+    teacher = np.full(engine.shape, 0.5)
+    assert score_shift(teacher, engine).total_variation is None
+    assert score_shift(teacher, engine).max == pytest.approx(np.abs(engine - teacher).max())
 
 
-def test_score_shift_refuses_other_shapes():
+def test_one_score_a_row_is_no_distribution():
+    assert score_shift(np.ones((3, 1)), np.ones((3, 1))).total_variation is None
+
+
+@pytest.mark.parametrize(
+    ("teacher", "engine"),
+    [
+        (np.zeros((2, 3)), np.zeros((2, 4))),
+        (np.zeros(3), np.zeros(3)),
+        (np.zeros((0, 3)), np.zeros((0, 3))),
+        (np.zeros((1, 2)), np.array([[0.0, np.nan]])),
+    ],
+    ids=["shapes", "vectors", "empty", "nan"],
+)
+def test_score_shift_refuses(teacher, engine):
     with pytest.raises(InputError):
-        score_shift(np.zeros((2, 3), np.float32), np.zeros((2, 4), np.float32))
+        score_shift(teacher, engine)

@@ -1,13 +1,15 @@
 import dataclasses
 import json
+import math
+import re
 
 import msgspec
 import numpy as np
 import pytest
 
-from octavo.certify.certificate import certificate_from, certificate_json, read_certificate
+from octavo.certify.certificate import Determinism, certificate_from, certificate_json, read_certificate
 from octavo.errors import InputError, ReleaseError
-from octavo.types import Verdict
+from octavo.types import Measure, Verdict
 
 NAMES_OF_FORMAT_1 = {
     *(
@@ -86,11 +88,9 @@ def test_a_baseline_that_was_not_measured_is_null(make_certificate):
     assert content["speedup"]["openvino_fp32"] > 1
 
 
-def test_determinism_compares_rows_alone_and_in_a_batch(make_certificate, evidence_of, identity_of, timing_of):
-    determinism = make_certificate().determinism
-    assert (determinism.rows, determinism.identical_answers) == (8, 8)
-    assert determinism.max_difference == pytest.approx(1e-4, rel=1e-2)
-    untried = dataclasses.replace(evidence_of(), engine_alone=None)
+def test_determinism_is_what_was_found(make_certificate, evidence_of, identity_of, timing_of):
+    assert make_certificate().determinism == Determinism(8, 8, 1e-4)
+    untried = dataclasses.replace(evidence_of(), determinism=None)
     assert certificate_from(untried, identity_of(), timing_of(), 0.01).determinism is None
 
 
@@ -158,23 +158,172 @@ def test_refuses_a_field_that_is_wrong(make_certificate, change):
 
 def test_refuses_a_verdict_that_its_numbers_deny(make_certificate):
     forged = msgspec.structs.replace(make_certificate(lost=80), verdict=Verdict.PASS)
-    with pytest.raises(ReleaseError, match="says 'pass', but its interval and margin mean 'fail'"):
+    with pytest.raises(ReleaseError, match="says 'pass', but its intervals and margin mean 'fail'"):
         read_certificate(certificate_json(forged), "c.json")
 
 
-def test_refuses_evidence_whose_parts_differ_in_length(evidence_of, identity_of, timing_of):
+def changed(answers, **changes):
+    return dataclasses.replace(answers, **changes)
+
+
+@pytest.mark.parametrize("part", ["labels", "lengths", "slices"])
+def test_refuses_evidence_whose_parts_differ_in_length(evidence_of, identity_of, timing_of, part):
     evidence = evidence_of()
-    with pytest.raises(InputError, match=r"labels.*999"):
-        certificate_from(dataclasses.replace(evidence, labels=evidence.labels[1:]), identity_of(), timing_of(), 0.01)
+    short = dataclasses.replace(evidence, **{part: getattr(evidence, part)[1:]})
+    with pytest.raises(InputError, match=rf"1000 rows .*{part}.*999"):
+        certificate_from(short, identity_of(), timing_of(), 0.01)
+
+
+@pytest.mark.parametrize("part", ["names", "agreement", "confidence"])
+def test_refuses_answers_to_other_units(evidence_of, identity_of, timing_of, part):
+    evidence = evidence_of()
+    short = changed(evidence.engine, **{part: getattr(evidence.engine, part)[1:]})
+    with pytest.raises(InputError, match=rf"engine\.{part}.*999"):
+        certificate_from(dataclasses.replace(evidence, engine=short), identity_of(), timing_of(), 0.01)
 
 
 def test_refuses_no_rows(evidence_of, identity_of, timing_of):
     evidence = evidence_of()
-    nothing = dataclasses.replace(
-        evidence.teacher, scores=np.zeros(0), names=[], confidence=np.zeros(0), logits=np.zeros((0, 5))
+    nothing = changed(
+        evidence.teacher,
+        measures=(Measure("accuracy", np.zeros(0), np.zeros(0)),),
+        names=[],
+        agreement=np.zeros(0),
+        confidence=np.zeros(0),
+        shown=np.zeros((0, 5)),
     )
-    empty = dataclasses.replace(
-        evidence, texts=[], labels=[], lengths=[], teacher=nothing, engine=nothing, engine_alone=None
-    )
+    empty = dataclasses.replace(evidence, texts=[], labels=[], lengths=[], slices=[], teacher=nothing, engine=nothing)
     with pytest.raises(InputError, match="no rows"):
         certificate_from(empty, identity_of(), timing_of(), 0.01)
+
+
+@pytest.mark.parametrize("agreement", [1.5, -0.1, math.nan])
+def test_refuses_an_agreement_that_is_no_share(evidence_of, identity_of, timing_of, agreement):
+    evidence = evidence_of()
+    odd = changed(evidence.engine, agreement=np.full(1000, agreement))
+    with pytest.raises(InputError, match="Agreement"):
+        certificate_from(dataclasses.replace(evidence, engine=odd), identity_of(), timing_of(), 0.01)
+
+
+def test_refuses_a_metric_that_was_not_measured(evidence_of, identity_of, timing_of):
+    with pytest.raises(InputError, match=r"'f1' is to be certified.*accuracy"):
+        certificate_from(evidence_of(), identity_of(metric="f1"), timing_of(), 0.01)
+
+
+class TestSeveralMeasures:
+    def test_every_one_is_recorded_and_the_first_stands_at_the_top(self, certificate_of, embed_evidence):
+        c = certificate_of(embed_evidence())
+        assert [(m.name, m.gates, m.verdict) for m in c.measures] == [
+            ("ndcg@10", True, "pass"),
+            ("ndcg@10 with the teacher's documents", True, "pass"),
+            ("mrr@10", False, None),
+            ("recall@10", False, None),
+        ]
+        first = c.measures[0]
+        assert (c.metric, c.teacher, c.engine) == ("ndcg@10", first.teacher, first.engine)
+        assert (c.difference, c.difference_sd, c.reason) == (first.difference, first.difference_sd, first.reason)
+        assert (c.unit, c.item, c.agreement_means) == ("query", "text", "of the top 10 are the same")
+        assert c.agreement == pytest.approx(0.97, abs=0.01)
+        assert all(m.difference.low < m.difference.value < m.difference.high for m in c.measures)
+
+    def test_a_second_measure_that_gates_fails_the_certificate(self, certificate_of, embed_evidence):
+        c = certificate_of(embed_evidence(lost=0.0, asymmetric_lost=0.05))
+        assert [m.verdict for m in c.measures[:2]] == ["pass", "fail"]
+        assert c.verdict is Verdict.FAIL
+        assert c.rows_needed is None
+        assert re.match(r"The engine is [\d.]+ points below the teacher in nDCG@10 with the teacher's doc", c.reason)
+        assert "in nDCG" not in c.measures[0].reason
+
+    def test_a_measure_that_is_only_reported_decides_nothing(self, certificate_of, embed_evidence):
+        evidence = embed_evidence()
+        mrr = evidence.engine.measures[2]
+        poor = Measure(mrr.name, mrr.gains * 0.5, mrr.weights)
+        worse = changed(evidence.engine, measures=(*evidence.engine.measures[:2], poor, evidence.engine.measures[3]))
+        c = certificate_of(dataclasses.replace(evidence, engine=worse))
+        assert c.measures[2].difference.high < -0.2
+        assert c.verdict is Verdict.PASS
+
+    def test_of_two_inconclusive_ones_the_one_that_needs_more_units_speaks(self, certificate_of, embed_evidence):
+        c = certificate_of(embed_evidence(rows=200, lost=0.0, asymmetric_lost=0.004))
+        first, second = c.measures[:2]
+        assert first.verdict is second.verdict is c.verdict is Verdict.INCONCLUSIVE
+        assert first.rows_needed < second.rows_needed == c.rows_needed
+        assert c.reason == second.reason
+
+    def test_what_was_written_is_read(self, certificate_of, embed_evidence, tag_evidence, rank_evidence):
+        for evidence in (embed_evidence(), tag_evidence(), rank_evidence()):
+            certificate = certificate_of(evidence)
+            assert read_certificate(certificate_json(certificate), "c.json") == certificate
+
+    def test_a_certificate_without_measures_is_read_as_before(self, make_certificate):
+        content = plain(make_certificate())
+        for name in ("measures", "unit", "item", "agreement_means", "flip_means"):
+            del content[name]
+        old = read_certificate(json.dumps(content).encode(), "c.json")
+        assert (old.measures, old.unit, old.item, old.verdict) == ([], "row", "query", Verdict.PASS)
+        content["verdict"] = "fail"
+        with pytest.raises(ReleaseError, match="says 'fail'"):
+            read_certificate(json.dumps(content).encode(), "c.json")
+
+    @pytest.mark.parametrize(
+        ("forge", "said"),
+        [
+            (lambda c: c.update(verdict="pass"), "says 'pass', but its intervals and margin mean 'fail'"),
+            (lambda c: c["measures"][1].update(verdict="pass"), "it says 'pass' of 'ndcg@10 with"),
+            (lambda c: c["measures"][1].update(verdict=None), "it says 'None' of 'ndcg@10 with"),
+            (lambda c: c["measures"][2].update(verdict="pass"), "it says 'pass' of 'mrr@10'"),
+            (lambda c: c["measures"][0].update(gates=False, verdict=None), "first measure, 'ndcg@10', does not gate"),
+            (lambda c: c["measures"].pop(0), "is not the ndcg@10 at its top"),
+            (lambda c: c["measures"][0]["engine"].update(value=0.99), "is not the ndcg@10 at its top"),
+            (lambda c: c["difference"].update(low=0.0), "is not the ndcg@10 at its top"),
+        ],
+        ids=["verdict", "of a measure", "no verdict", "of a report", "gate", "first gone", "engine", "difference"],
+    )
+    def test_refuses_measures_that_do_not_bear_the_verdict(self, certificate_of, embed_evidence, forge, said):
+        content = plain(certificate_of(embed_evidence(lost=0.0, asymmetric_lost=0.05)))
+        forge(content)
+        with pytest.raises(ReleaseError, match=re.escape(said)):
+            read_certificate(json.dumps(content).encode(), "c.json")
+
+    @pytest.mark.parametrize("measures", [(), "first", "renamed", "ungated"])
+    def test_refuses_models_that_were_measured_differently(self, certificate_of, embed_evidence, measures):
+        evidence = embed_evidence()
+        engine = evidence.engine.measures
+        others = {
+            "first": engine[:1],
+            "renamed": (*engine[:3], dataclasses.replace(engine[3], name="map")),
+            "ungated": (engine[0], dataclasses.replace(engine[1], gates=False), *engine[2:]),
+        }.get(measures, ())
+        with pytest.raises(InputError, match="the same measures"):
+            certificate_of(dataclasses.replace(evidence, engine=changed(evidence.engine, measures=others)))
+
+
+class TestOtherUnits:
+    def test_a_ratio_over_sentences(self, certificate_of, tag_evidence):
+        c = certificate_of(tag_evidence(rows=700, lost=0.03), margin=0.02)
+        assert c.rows == 700
+        assert c.metric == "f1"
+        assert re.search(r"on 700 sentences", c.reason)
+        assert c.slices.label == []
+        assert sum(s.rows for s in c.slices.length) == 700
+        assert c.calibration is None
+        assert c.score_shift.total_variation is not None
+
+    def test_without_confidences_the_largest_changes_come_first(self, certificate_of, embed_evidence):
+        c = certificate_of(embed_evidence())
+        assert c.flip_count == len(c.flips) > 5
+        assert {flip.teacher_confidence for flip in c.flips} == {flip.engine_confidence for flip in c.flips} == {None}
+        assert [flip.outcome for flip in c.flips] == sorted((f.outcome for f in c.flips), reverse=True)
+        assert c.flip_means == "have another first result"
+        assert c.score_shift.total_variation is None
+        assert c.score_shift.max == pytest.approx(0.003, rel=1e-3)
+
+    def test_confidence_in_graded_answers_is_not_calibrated(self, certificate_of, evidence_of):
+        evidence = evidence_of()
+        graded = [
+            changed(a, measures=(Measure("accuracy", a.measures[0].gains * 0.5, a.measures[0].weights),))
+            for a in (evidence.teacher, evidence.engine)
+        ]
+        c = certificate_of(dataclasses.replace(evidence, teacher=graded[0], engine=graded[1]))
+        assert c.calibration is None
+        assert certificate_of(evidence).calibration is not None

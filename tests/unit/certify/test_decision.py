@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from octavo.certify.decision import Decision, decide
 from octavo.certify.statistics import paired_bootstrap
 from octavo.errors import InputError
-from octavo.types import Interval, Verdict
+from octavo.types import Interval, Measure, Verdict
 
 margins = st.floats(1e-4, 0.2)
 _ORDER = [Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS]
@@ -21,7 +21,8 @@ def intervals(draw: st.DrawFn) -> Interval:
 
 
 def decide_on(teacher: np.ndarray, engine: np.ndarray, margin: float) -> Decision:
-    comparison = paired_bootstrap(teacher, engine)
+    measures = [Measure("accuracy", scores.astype(float), np.ones(len(scores))) for scores in (teacher, engine)]
+    comparison = paired_bootstrap(*measures)
     return decide(comparison.difference, comparison.sd, comparison.rows, margin)
 
 
@@ -134,6 +135,17 @@ def test_the_reason_is_a_sentence_in_points():
         "The engine is 0.07 points below the teacher on 4,500 rows, 95% interval [−0.41, +0.28] points, "
         "all of it above the margin of −0.50, so the engine is not inferior."
     )
+
+
+def test_the_reason_names_units_and_a_metric_that_is_not_the_first():
+    decision = decide(Interval(0.001, -0.009, 0.011), 0.1, 648, 0.005, unit="query", metric="ndcg@10: asymmetric")
+    assert decision.reason.startswith(
+        "The engine is 0.10 points above the teacher in nDCG@10: asymmetric on 648 queries"
+    )
+    assert decision.reason.endswith(f"about {decision.rows_needed:,} queries like these would decide.")
+    stuck = decide(Interval(-0.005, -0.01, 0.0), 0.1, 1, 0.005, unit="sentence")
+    assert "on 1 sentence, " in stuck.reason
+    assert "no number of sentences" in stuck.reason
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.01, 1.0, math.nan, math.inf])

@@ -40,5 +40,26 @@ def test_megabytes(size, written):
 def test_count_and_percent():
     assert wording.count(1, "row") == "1 row"
     assert wording.count(4500, "row") == "4,500 rows"
+    assert wording.count(1240, "query") == "1,240 queries"
     assert wording.percent(0.923) == "92%"
     assert wording.percent(-0.1) == "−10%"
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("accuracy", "accuracy"),
+        ("f1", "F1"),
+        ("ndcg@10", "nDCG@10"),
+        ("mrr@10", "MRR@10"),
+        ("map", "MAP"),
+        ("auc", "AUC"),
+        ("recall@10", "recall@10"),
+        ("ndcg@10 with the teacher's documents", "nDCG@10 with the teacher's documents"),
+        ("f1: person", "F1: person"),
+        ("mapping", "mapping"),
+        ("", ""),
+    ],
+)
+def test_metrics_are_written_as_the_field_does(name, written):
+    assert wording.metric_name(name) == written
