@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from octavo.distill.divergence import divergence
 from octavo.distill.steps import Objective, Step
 from octavo.tasks.classify import Classify, LabelledSplit
 from octavo.types import Outputs
@@ -47,10 +48,3 @@ def distilled(
         return ((1 - weight) * soft + weight * hard).mean()
 
     return loss
-
-
-def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return KL(teacher ‖ student) of each row at a temperature, (rows,)."""
-    target = F.log_softmax(teacher / temperature, dim=-1)
-    answer = F.log_softmax(student / temperature, dim=-1)
-    return F.kl_div(answer, target, reduction="none", log_target=True).sum(-1)

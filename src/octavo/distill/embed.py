@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from octavo.distill.objectives import divergence
+from octavo.distill.divergence import divergence
 from octavo.distill.steps import Objective, Step
 from octavo.tasks.embed import COSINE, Embed
 from octavo.tasks.embed_split import EmbedSplit

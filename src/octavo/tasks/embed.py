@@ -116,6 +116,11 @@ class Embed(Task):
         return cls()
 
     @classmethod
+    def for_training(cls, facts: FolderFacts, path: Path) -> Self:
+        """Return what the encoder's folder says already; training does not change pooling and prompts."""
+        return cls.from_folder(facts)
+
+    @classmethod
     def from_settings(cls, settings: Json) -> Self:
         """Return the task out of a release's `config.json`. Raises ModelError for unfit settings."""
         fits = (

@@ -143,6 +143,12 @@ class Rank(Task):
             return _request_from(object_from_text(line, "the line", _LOG_FORM), "the line")
         return _request_from_line(line, "the line")
 
+    def items_from_arguments(self, texts: Sequence[str]) -> list[tuple[str, Any]]:
+        """Return one request, of a query and its documents, or one for each argument that is a request itself."""
+        if len(texts) > 1 and not any("\t" in text or text.lstrip().startswith("{") for text in texts):
+            return [(texts[0], RankRequest(texts[0], tuple(texts[1:])))]
+        return [(text, self.item_from_line(text)) for text in texts]
+
     def prepare(self, items: Sequence[Any]) -> list[Input]:
         """Return the pairs of every request, in order: `RankRequest`s, pairs of query and documents, or objects."""
         return [
