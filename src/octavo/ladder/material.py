@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octavo.data.rows import read_rows, read_texts
+from octavo.data.logs import read_texts
+from octavo.data.rows import read_rows
 from octavo.data.splits import check_splits
 from octavo.distill.objectives import UNLABELLED
 from octavo.encoder.folder import ModelFolder, classifier_from_folder, read_folder
