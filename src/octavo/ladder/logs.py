@@ -17,7 +17,6 @@ from torch import nn
 
 from octavo.data.characters import text_key
 from octavo.data.logs import distinct, log_bytes, read_records
-from octavo.distill.trainer import TrainingData
 from octavo.encoder.running import run_to_file
 from octavo.errors import InputError
 from octavo.progress import Progress

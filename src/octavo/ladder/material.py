@@ -7,20 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-<<<<<<< HEAD
 from octavo.distill.trainer import TrainingData
 from octavo.encoder.folder import ModelFolder, model_from_folder, read_folder
 from octavo.encoder.model import EncoderWithHead
-=======
-import numpy as np
-
-from octavo.data.logs import read_texts
-from octavo.data.rows import read_rows
-from octavo.data.splits import check_splits
-from octavo.distill.objectives import UNLABELLED
-from octavo.encoder.folder import ModelFolder, classifier_from_folder, read_folder
-from octavo.encoder.model import SequenceClassifier
->>>>>>> text
 from octavo.encoder.running import run_all
 from octavo.encoder.trim import trim_folder
 from octavo.errors import InputError
@@ -204,4 +193,3 @@ def _held_out(teacher: Source, base: Source, split: Split, name: str, progress: 
     batch = teacher.tokenizer.encode(split.inputs)
     outputs = teacher.ask(batch, name, progress)
     return HeldOut(split, batch if base is teacher else base.tokenizer.encode(split.inputs), outputs)
-
