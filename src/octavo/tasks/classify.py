@@ -18,6 +18,7 @@ from octavo.data.rows import read_rows
 from octavo.data.splits import check_splits
 from octavo.errors import InputError, ModelError
 from octavo.tasks.base import Answers, FolderFacts, Groups, Head, Purpose, Reads, Split, Task, Units
+from octavo.tasks.probabilities import divergence, softmax
 from octavo.tasks.labels import claims_architecture, config_from_labels, labels_from_config
 from octavo.types import FloatArray, Input, IntArray, Json, Measure, Outputs, Pair, Row, Rows
 
@@ -221,22 +222,4 @@ class LabelledSplit:
 
     def distance(self, outputs: Outputs, teacher: Outputs) -> float:
         """Return the mean divergence KL(teacher ‖ outputs)."""
-        return divergence(outputs.values, teacher.values)
-
-
-def softmax(logits: FloatArray) -> FloatArray:
-    """Return the probabilities of each row; large logits do not overflow."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), np.float32)
-
-
-def divergence(logits: FloatArray, teacher: FloatArray) -> float:
-    """Return the mean over rows of KL(teacher ‖ student) between softmaxed logits, both (rows, classes)."""
-    student_log, teacher_log = _log_softmax(logits), _log_softmax(teacher)
-    return float((np.exp(teacher_log) * (teacher_log - student_log)).sum(axis=-1).mean())
-
-
-def _log_softmax(logits: FloatArray) -> FloatArray:
-    wide = logits.astype(np.float64)
-    wide -= wide.max(axis=-1, keepdims=True)
-    return np.asarray(wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True)))
+        return float(divergence(outputs.values, teacher.values).mean())
