@@ -18,6 +18,8 @@ from octavo.tasks.tag import Tag, TagSplit
 from octavo.tasks.tagging import word_rows
 from octavo.types import Outputs
 
+_UNLABELLED = -1
+
 
 def labelled(split: TagSplit, task: Tag) -> Objective:
     """Return the loss against a split's labels: cross-entropy, mean over words, plus that of the intents."""
@@ -54,7 +56,7 @@ def distilled(
     def mixed(answers: Tensor, target: Tensor, labels: Tensor) -> Tensor:
         soft = divergence(answers, target, temperature) * temperature**2  # (rows,)
         hard = F.cross_entropy(answers, labels.clamp_min(0), reduction="none")  # (rows,)
-        weight = label_weight * (labels != UNLABELLED)
+        weight = label_weight * (labels != _UNLABELLED)
         return _mean((1 - weight) * soft + weight * hard)
 
     def loss(outputs: Tensor, step: Step) -> Tensor:
@@ -70,13 +72,13 @@ def distilled(
 
 
 def _tag_labels(split: TagSplit | None, step: Step) -> tuple[Tensor, Tensor]:
-    """Return the rows that belong to words, and their right tags or `UNLABELLED`, both (words,)."""
+    """Return the rows that belong to words, and their right tags or `_UNLABELLED`, both (words,)."""
     known = _known(split, step)
     starts = np.zeros(len(known), np.int64)
     if split is not None:
         starts[known] = split.offsets[step.inputs[known]]
     rows, words = word_rows(step.reads, starts)
-    labels = np.full(len(rows), UNLABELLED, np.int64)
+    labels = np.full(len(rows), _UNLABELLED, np.int64)
     if split is not None:
         has_label = np.repeat(known, step.reads)[rows]
         labels[has_label] = split.truth.tags[words[has_label]]
@@ -84,9 +86,9 @@ def _tag_labels(split: TagSplit | None, step: Step) -> tuple[Tensor, Tensor]:
 
 
 def _intent_labels(split: TagSplit | None, step: Step) -> tuple[Tensor, Tensor]:
-    """Return each sentence's first row, and its right intent or `UNLABELLED`, both (inputs,)."""
+    """Return each sentence's first row, and its right intent or `_UNLABELLED`, both (inputs,)."""
     known = _known(split, step)
-    labels = np.full(len(known), UNLABELLED, np.int64)
+    labels = np.full(len(known), _UNLABELLED, np.int64)
     if split is not None and split.truth.intents is not None:
         labels[known] = split.truth.intents[step.inputs[known]]
     return torch.from_numpy(np.cumsum(step.reads) - step.reads), torch.from_numpy(labels)

@@ -18,8 +18,8 @@ from octavo.data.rows import read_rows
 from octavo.data.splits import check_splits
 from octavo.errors import InputError, ModelError
 from octavo.tasks.base import Answers, FolderFacts, Groups, Head, Purpose, Reads, Split, Task, Units
-from octavo.tasks.probabilities import divergence, softmax
 from octavo.tasks.labels import claims_architecture, config_from_labels, labels_from_config
+from octavo.tasks.probabilities import divergence, softmax
 from octavo.types import FloatArray, Input, IntArray, Json, Measure, Outputs, Pair, Row, Rows
 
 TOP_LABELS = 5  # how many of the likeliest labels an answer lists
