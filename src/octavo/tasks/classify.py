@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -45,8 +45,8 @@ class Classify(Task):
 
     labels: tuple[str, ...]
 
-    name = "classify"
-    row_format = '{"text": "...", "label": "..."}'
+    name: ClassVar[str] = "classify"
+    row_format: ClassVar[str] = '{"text": "...", "label": "..."}'
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2:
@@ -170,7 +170,8 @@ class Classify(Task):
 class LabelledSplit:
     """Texts with their labels: a unit is a row."""
 
-    agreement_means = "of the answers are the same"
+    agreement_means: ClassVar[str] = "of the answers are the same"
+    flip_means: ClassVar[str] = "are answered differently"
 
     def __init__(self, task: Classify, rows: Rows) -> None:
         """Check the rows' labels. Raises InputError for one that the task does not have."""

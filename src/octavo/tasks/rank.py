@@ -65,6 +65,7 @@ class Rank(Task):
 
     name: ClassVar[str] = "rank"
     row_format: ClassVar[str] = f"{LIST_FORM} or {PAIR_FORM}"
+    example: ClassVar[str] = '("a query", ["a document", "another one"])'
 
     def __post_init__(self) -> None:
         if self.activation not in (SIGMOID, IDENTITY):

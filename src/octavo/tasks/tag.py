@@ -198,6 +198,9 @@ class TagSplit:
     offsets: IntArray
     truth: Chosen
 
+    agreement_means: ClassVar[str] = "of the sentences are tagged the same"
+    flip_means: ClassVar[str] = "are tagged differently"
+
     def answers(self, outputs: Outputs, teacher: Outputs) -> Answers:
         """Decode the outputs, and score them by entities (by words for plain tags) and by intents."""
         task, truth = self.task, self.truth
