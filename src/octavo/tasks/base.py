@@ -182,11 +182,13 @@ class Task(ABC):
 
     Attributes:
         name: `classify`, `tag`, `embed` or `rank`.
+        what: the model does, in a few words for people.
         row_format: one row of data, for help and messages.
         example: an item, as `prepare` takes it, in Python source.
     """
 
     name: ClassVar[str]
+    what: ClassVar[str]
     row_format: ClassVar[str]
     example: ClassVar[str] = '"a query"'
 

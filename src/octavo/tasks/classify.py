@@ -46,6 +46,7 @@ class Classify(Task):
     labels: tuple[str, ...]
 
     name: ClassVar[str] = "classify"
+    what: ClassVar[str] = "says what a query is about"
     row_format: ClassVar[str] = '{"text": "...", "label": "..."}'
 
     def __post_init__(self) -> None:

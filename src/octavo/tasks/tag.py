@@ -36,6 +36,7 @@ class Tag(Task):
     """
 
     name: ClassVar[str] = "tag"
+    what: ClassVar[str] = "finds the slots in a query"
     row_format: ClassVar[str] = ROW_FORMAT
 
     tags: tuple[str, ...]
