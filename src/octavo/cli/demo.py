@@ -18,7 +18,6 @@ from octavo.errors import InputError, Interrupted
 if TYPE_CHECKING:
     from octavo.distill.trainer import Plan
     from octavo.ladder.compress import Compression
-    from octavo.recipe import Recipe
 
 _MARGIN_POINTS = 1.0
 _REASON = "The margin is 1.0 point: fewer than 3,000 held-out rows cannot decide the usual half point."

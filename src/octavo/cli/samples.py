@@ -113,10 +113,8 @@ def _search(folder: Path, place: Place, full: bool) -> None:
 
 
 def _candidates(folder: Path, place: Place, full: bool) -> None:
-    _mine("tool-match", folder, place, {"train": None, "dev": None, "test": None} if full else _FEW_LISTS)
-
-
-_FEW_LISTS = {"train": 400, "dev": 60, "test": 320}
+    few: dict[str, int | None] = {"train": 400, "dev": 60, "test": 320}
+    _mine("tool-match", folder, place, dict.fromkeys(few) if full else few)
 
 
 def _mine(embedder: str, folder: Path, place: Place, queries: dict[str, int | None]) -> None:
@@ -139,7 +137,7 @@ ENGLISH = (
     SampleModel(
         name="tool-intent",
         task="classify",
-        say="which of 33 tool families answers a request (task descriptions of the tldr pages, CC BY 4.0, split by page)",
+        say="which of 33 tool families answers a request (descriptions of the tldr pages, CC BY 4.0, split by page)",
         write=_intent,
         files=_JSONL,
         max_length=128,
