@@ -23,6 +23,7 @@ from octavo.cli.finetune import finetune
 from octavo.cli.predict import predict
 from octavo.cli.releases import releases
 from octavo.cli.report import report
+from octavo.cli.trim_vocab import trim_vocab
 from octavo.cli.verify import verify
 from octavo.cli.version import print_version, version
 
@@ -44,7 +45,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done · 1 the gate said no · 2 bad input · 130 interrupted",
 )
 for _panel, _verbs in {
-    "Make a release": (demo, finetune, compress),
+    "Make a release": (demo, trim_vocab, finetune, compress),
     "Use a release": (predict,),
     "Check a release": (certify, report, releases, verify),
     "About": (version,),
