@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from octavo.certify.certificate import (
-    Answers,
     Certificate,
     Evidence,
     Hashes,
@@ -21,6 +20,8 @@ from octavo.certify.latency import measure
 from octavo.cli import main
 from octavo.engines.hardware import Hardware
 from octavo.store.publish import new_version
+from octavo.tasks.base import Answers
+from octavo.types import Measure
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,13 @@ def make_certificate() -> Callable[..., Certificate]:
     def answers(rows: int, lost: int) -> Answers:
         scores = np.ones(rows, np.float32)
         scores[rows - lost :] = 0
-        logits = np.stack([scores, 1 - scores], axis=1)
-        return Answers(scores, ["ab"[int(s)] for s in 1 - scores], np.full(rows, 0.9, np.float32), logits)
+        return Answers(
+            measures=(Measure("accuracy", scores, np.ones(rows, np.float32)),),
+            names=["ab"[int(s)] for s in 1 - scores],
+            agreement=scores,  # the teacher is right everywhere
+            confidence=np.full(rows, 0.9, np.float32),
+            shown=np.stack([scores, 1 - scores], axis=1),
+        )
 
     def make(
         *, rows: int = 1000, lost: int = 0, margin: float = 0.01, fp32_ms: float = 3.0, **changes: Any
