@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Literal
 
-from octavo.certify.wording import interval_points, milliseconds, signed_points
+from octavo.certify.wording import heading, interval_points, metric_name, milliseconds, score, score_axis, signed_points
 from octavo.types import Interval
 
 Mark = Literal["pass", "inconclusive", "fail", "baseline"]
@@ -20,8 +20,6 @@ Mark = Literal["pass", "inconclusive", "fail", "baseline"]
 WIDE, NARROW = 968, 350
 _FONT = 13
 _HALF_LINE = 9
-_BATCH_AXIS = "ms per query, batches of 32 (log) → slower"
-_SINGLE_AXIS = "ms per single query (log) → slower"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,48 +121,57 @@ class _Drawing:
         )
 
 
-def scatter(points: Sequence[Point], teacher: float, margin: float, *, metric: str) -> str:
+def scatter(points: Sequence[Point], teacher: float, margin: float, *, metric: str, item: str = "query") -> str:
     """Draw score over latency (logarithmic), with the teacher's score and what the margin allows."""
-    described = "; ".join(f"{p.name}: {p.score:.2%}, {milliseconds(p.ms)} ms" for p in points)
-    title = f"{metric.capitalize()} against milliseconds per query"
+    described = "; ".join(f"{p.name}: {score(p.score, metric)}, {milliseconds(p.ms)} ms" for p in points)
+    title = f"{heading(metric_name(metric))} against milliseconds per {item}"
+    axes = score_axis(metric), f"ms per {item}, batches of 32 (log) → slower"
 
     def draw(width: int) -> str:
-        return _scatter(points, teacher, margin, metric, width).svg(f"scatter-{width}", title, described)
+        return _scatter(points, teacher, margin, axes, width).svg(f"scatter-{width}", title, described)
 
     return _both(draw)
 
 
-def forest(spans: Sequence[Span], margin: float) -> str:
-    """Draw each rung's difference to the teacher with its interval, against zero and the margin."""
+def forest(spans: Sequence[Span], margin: float, *, identifier: str = "forest") -> str:
+    """Draw each rung's difference to the teacher with its interval, against zero and the margin.
+
+    Args:
+        spans: one per rung.
+        margin: as a fraction.
+        identifier: tells the forests of a page apart.
+    """
     described = "; ".join(
         f"{s.name}: {signed_points(s.difference.value)} points {interval_points(s.difference)}, {s.mark}" for s in spans
     )
     title = f"Difference to the teacher with 95% intervals; the margin is −{margin:.2%}"
 
     def draw(width: int) -> str:
-        return _forest(spans, margin, width).svg(f"forest-{width}", title, described)
+        return _forest(spans, margin, width).svg(f"{identifier}-{width}", title, described)
 
     return _both(draw)
 
 
-def latency_histogram(runners: Sequence[Latencies], edges_ms: Sequence[float]) -> str:
+def latency_histogram(runners: Sequence[Latencies], edges_ms: Sequence[float], *, item: str = "query") -> str:
     """Draw one histogram per runner over a shared logarithmic axis of milliseconds."""
     described = "; ".join(
         f"{r.name}: median {milliseconds(r.p50_ms)} ms, 99th percentile {milliseconds(r.p99_ms)} ms" for r in runners
     )
 
     def draw(width: int) -> str:
-        drawing = _histogram(runners, edges_ms, width)
-        return drawing.svg(f"latency-{width}", "Latency of single queries", described)
+        drawing = _histogram(runners, edges_ms, f"ms per single {item} (log) → slower", width)
+        return drawing.svg(f"latency-{width}", f"Latency of each single {item}", described)
 
     return _both(draw)
 
 
-def interval_bar(difference: Interval, reach: float) -> str:
-    """Draw a difference with its interval as a small bar for a table cell; `reach` is the end of its axis."""
+def interval_bar(difference: Interval, reach: float, margin: float | None = None) -> str:
+    """Draw a difference with its interval as a small bar beside numbers; `reach` is the end of its axis."""
     drawing = _Drawing(120, 16)
     scale = _linear(-reach, reach, 2, 118)
     drawing.line(60, 1, 60, 15, "zero")
+    if margin is not None:
+        drawing.line(scale(-margin), 1, scale(-margin), 15, "margin")
     low, high = max(difference.low, -reach), min(difference.high, reach)
     drawing.line(scale(low), 8, scale(high), 8, "span")
     value = min(max(difference.value, -reach), reach)
@@ -177,7 +184,7 @@ def _both(draw: Callable[[int], str]) -> str:
     return f'<div class="wide">{draw(WIDE)}</div><div class="narrow">{draw(NARROW)}</div>'
 
 
-def _scatter(points: Sequence[Point], teacher: float, margin: float, metric: str, width: int) -> _Drawing:
+def _scatter(points: Sequence[Point], teacher: float, margin: float, axes: tuple[str, str], width: int) -> _Drawing:
     narrow = width < 500
     drawing = _Drawing(width, 380 if narrow else 400)
     plot = _Box(52, 34, width - 14, drawing.height - 46)
@@ -195,8 +202,8 @@ def _scatter(points: Sequence[Point], teacher: float, margin: float, metric: str
         drawing.line(x(tick), plot.bottom, x(tick), plot.bottom + 4, "axis")
         drawing.text(x(tick), plot.bottom + 20, f"{tick:.3g}", "tick", "middle")
     drawing.line(plot.left, plot.bottom, plot.right, plot.bottom, "axis")
-    drawing.text(plot.left - 44, 16, f"{metric}, %", "caption")
-    drawing.text(plot.right, drawing.height - 6, _BATCH_AXIS, "caption", "end")
+    drawing.text(plot.left - 44, 16, axes[0], "caption")
+    drawing.text(plot.right, drawing.height - 6, axes[1], "caption", "end")
 
     drawing.rect(plot.left, y(teacher), plot.right - plot.left, y(teacher - margin) - y(teacher), "band")
     drawing.line(plot.left, y(teacher), plot.right, y(teacher), "zero")
@@ -312,7 +319,7 @@ def _forest_row(
         drawing.mark(x(span.difference.value), y, span.mark, span.chosen)
 
 
-def _histogram(runners: Sequence[Latencies], edges_ms: Sequence[float], width: int) -> _Drawing:
+def _histogram(runners: Sequence[Latencies], edges_ms: Sequence[float], axis: str, width: int) -> _Drawing:
     narrow = width < 500
     pitch, tall = (104, 60) if narrow else (84, 58)
     names = 6 if narrow else 150
@@ -322,7 +329,7 @@ def _histogram(runners: Sequence[Latencies], edges_ms: Sequence[float], width: i
     for tick in _log_ticks(edges_ms[0], edges_ms[-1], narrow):
         drawing.line(x(tick), 8, x(tick), bottom, "grid")
         drawing.text(x(tick), bottom + 20, f"{tick:.3g}", "tick", "middle")
-    drawing.text(width - 12, bottom + 38, _SINGLE_AXIS, "caption", "end")
+    drawing.text(width - 12, bottom + 38, axis, "caption", "end")
     for number, runner in enumerate(runners):
         base = 8 + pitch * (number + 1) - 8
         drawing.line(names, base, width - 12, base, "axis")

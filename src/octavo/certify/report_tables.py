@@ -7,13 +7,19 @@ from html import escape
 
 from octavo.certify.certificate import Certificate
 from octavo.certify.flips import Flip
+from octavo.certify.measures import MeasureRecord
 from octavo.certify.report_plots import interval_bar
 from octavo.certify.slices import Slice
 from octavo.certify.wording import (
+    count,
+    heading,
     interval_points,
     megabytes,
+    metric_name,
     milliseconds,
     percent,
+    plural,
+    score,
     signed_points,
     times,
 )
@@ -44,9 +50,9 @@ def rung_table(certificates: Sequence[Certificate], chosen: Certificate | None) 
     head = _head(
         ("Rung", ""),
         ("Verdict", ""),
-        (certificates[0].metric.capitalize(), "number"),
+        (heading(metric_name(certificates[0].metric)), "number"),
         ("Difference, points", "number"),
-        ("ms per query", "number"),
+        (f"ms per {certificates[0].item}", "number"),
         ("vs PyTorch FP32", "number"),
         ("vs OpenVINO FP32", "number"),
         ("Saved", "number"),
@@ -56,17 +62,49 @@ def rung_table(certificates: Sequence[Certificate], chosen: Certificate | None) 
     return f'<div class="rungs">{_table(head, rows, "All rungs of the ladder")}</div>'
 
 
+def overview_table(models: Sequence[tuple[str, str, Certificate]]) -> str:
+    """One row per model: its name, the address of its report, and its certificate."""
+    head = _head(
+        ("Model", ""),
+        ("Verdict", ""),
+        ("Metric", ""),
+        ("Teacher", "number"),
+        ("Engine", "number"),
+        ("Difference, points", "number"),
+        ("vs PyTorch FP32", "number"),
+        ("vs OpenVINO FP32", "number"),
+        ("ms", "number"),
+        ("MB", "number"),
+        ("Saved", "number"),
+    )
+    return _table(head, (_overview_row(*model) for model in models), "All models")
+
+
+def measure_table(measures: Sequence[MeasureRecord]) -> str:
+    """One row per measure: both models, the difference, and whether it decides."""
+    head = _head(
+        ("Measure", ""),
+        ("Teacher", "number"),
+        ("Engine", "number"),
+        ("Difference, points", "number"),
+        ("Verdict", ""),
+    )
+    return _table(head, map(_measure_row, measures), "All measures")
+
+
 def flip_table(flips: Sequence[Flip]) -> str:
-    """Rows that are answered differently: the first dozen open, the others folded away."""
+    """Units that are answered differently, the first dozen open, the others folded away; nothing for none."""
+    if not flips:
+        return ""
     head = _head(("Text", ""), ("Right answer", ""), ("Teacher", ""), ("Engine", ""), ("Outcome", ""))
     return _folded(head, [_flip_row(flip) for flip in flips], _VISIBLE_FLIPS, "Answers that changed")
 
 
-def slice_table(slices: Sequence[Slice], kind: str) -> str:
+def slice_table(slices: Sequence[Slice], kind: str, *, metric: str, unit: str) -> str:
     """Slices, worst first, with their intervals on one axis."""
     head = _head(
         (kind, ""),
-        ("Rows", "number"),
+        (heading(plural(unit)), "number"),
         ("Teacher", "number"),
         ("Engine", "number"),
         ("Points", "number"),
@@ -74,7 +112,7 @@ def slice_table(slices: Sequence[Slice], kind: str) -> str:
     )
     reach = max((abs(s.difference.value) for s in slices), default=0.0)
     reach = max(2.5 * reach, _median_width(slices), 0.005)
-    rows = [_slice_row(s, reach) for s in slices]
+    rows = [_slice_row(s, reach, metric) for s in slices]
     return _folded(head, rows, _VISIBLE_SLICES, f"Difference by {kind.lower()}")
 
 
@@ -89,7 +127,7 @@ def _rung_row(certificate: Certificate, chosen: bool) -> str:
         f"<tr{' class=chosen' if chosen else ''}>"
         f'<th scope="row">{escape(c.rung)}<small>{escape(c.engine_id)}</small></th>'
         f"<td>{badge(c.verdict)}</td>"
-        f"{_number(percent(c.engine.value, 2), _share_bounds(c.engine))}"
+        f"{_number(score(c.engine.value, c.metric), _bounds(c.engine))}"
         f"{_number(signed_points(c.difference.value), interval_points(c.difference))}"
         f"{_number(milliseconds(latency.per_query_batch32), f'{milliseconds(latency.batch1_p50)} single')}"
         f"{_ratio(c.speedup.torch_fp32, c.speedup_batch1.torch_fp32)}"
@@ -99,7 +137,34 @@ def _rung_row(certificate: Certificate, chosen: bool) -> str:
     )
 
 
-def _share_bounds(interval: Interval) -> str:
+def _overview_row(name: str, href: str, certificate: Certificate) -> str:
+    c = certificate
+    return (
+        f'<tr><th scope="row"><a href="{escape(href)}">{user_text(name)}</a><small>{escape(c.rung)}</small></th>'
+        f"<td>{badge(c.verdict)}</td>"
+        f"<td>{escape(metric_name(c.metric))}<small>{escape(count(c.rows, c.unit))}</small></td>"
+        f"{_number(score(c.teacher.value, c.metric))}{_number(score(c.engine.value, c.metric), _bounds(c.engine))}"
+        f"{_number(signed_points(c.difference.value), interval_points(c.difference))}"
+        f"{_ratio(c.speedup.torch_fp32, c.speedup_batch1.torch_fp32)}"
+        f"{_ratio(c.speedup.openvino_fp32, c.speedup_batch1.openvino_fp32)}"
+        f"{_number(milliseconds(c.latency_ms.per_query_batch32), f'per {escape(c.item)}')}"
+        f"{_number(megabytes(c.model_bytes))}"
+        f"{_number('–' if c.compute_saved is None else percent(c.compute_saved))}</tr>"
+    )
+
+
+def _measure_row(measure: MeasureRecord) -> str:
+    verdict = badge(measure.verdict) if measure.verdict else '<span class="muted">reported</span>'
+    return (
+        f'<tr><th scope="row">{escape(heading(metric_name(measure.name)))}</th>'
+        f"{_number(score(measure.teacher.value, measure.name), _bounds(measure.teacher))}"
+        f"{_number(score(measure.engine.value, measure.name), _bounds(measure.engine))}"
+        f"{_number(signed_points(measure.difference.value), interval_points(measure.difference))}"
+        f"<td>{verdict}</td></tr>"
+    )
+
+
+def _bounds(interval: Interval) -> str:
     return f"{interval.low * 100:.1f} to {interval.high * 100:.1f}"
 
 
@@ -112,16 +177,20 @@ def _ratio(batched: float | None, single: float | None) -> str:
 def _flip_row(flip: Flip) -> str:
     return (
         f'<tr><td class="text">{user_text(flip.text)}</td><td>{user_text(flip.label)}</td>'
-        f"<td>{user_text(flip.teacher)}<small>{percent(flip.teacher_confidence)} sure</small></td>"
-        f"<td>{user_text(flip.engine)}<small>{percent(flip.engine_confidence)} sure</small></td>"
+        f"<td>{user_text(flip.teacher)}{_sure(flip.teacher_confidence)}</td>"
+        f"<td>{user_text(flip.engine)}{_sure(flip.engine_confidence)}</td>"
         f'<td><span class="badge {_OUTCOME_CLASSES[flip.outcome]}">{flip.outcome}</span></td></tr>'
     )
 
 
-def _slice_row(part: Slice, reach: float) -> str:
+def _sure(confidence: float | None) -> str:
+    return "" if confidence is None else f"<small>{percent(confidence)} sure</small>"
+
+
+def _slice_row(part: Slice, reach: float, metric: str) -> str:
     return (
         f'<tr><th scope="row">{user_text(part.name)}</th>{_number(f"{part.rows:,}")}'
-        f"{_number(percent(part.teacher, 1))}{_number(percent(part.engine, 1))}"
+        f"{_number(score(part.teacher, metric, 1))}{_number(score(part.engine, metric, 1))}"
         f"{_number(signed_points(part.difference.value), interval_points(part.difference))}"
         f'<td class="bar">{interval_bar(part.difference, reach)}</td></tr>'
     )

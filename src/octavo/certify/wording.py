@@ -68,3 +68,24 @@ def metric_name(name: str) -> str:
     """Write a metric as the field does: 'ndcg@10' as 'nDCG@10', 'f1: person' as 'F1: person'."""
     metric, rest = re.match(r"([a-z0-9]*)(.*)", name, re.DOTALL).groups()  # type: ignore[union-attr]
     return _METRIC_NAMES.get(metric, metric) + rest
+
+
+def heading(phrase: str) -> str:
+    """Write a phrase as a heading begins: 'accuracy' as 'Accuracy', but 'nDCG@10' as it is."""
+    first_word = phrase.split(" ")[0]
+    return phrase[:1].upper() + phrase[1:] if first_word == first_word.lower() else phrase
+
+
+def score(fraction: float, metric: str, digits: int = 2) -> str:
+    """Write a score in hundredths: an accuracy of 0.896 as '89.60%', an nDCG of 0.6512 as '65.12'."""
+    return percent(fraction, digits) if metric == "accuracy" else f"{fraction * 100:.{digits}f}"
+
+
+def score_axis(metric: str) -> str:
+    """Name an axis of `score`s."""
+    return f"{metric_name(metric)}{', %' if metric == 'accuracy' else ' × 100'}"
+
+
+def point_means(metric: str) -> str:
+    """Say what a point is, where that is not a percentage point."""
+    return "" if metric == "accuracy" else f"Points are hundredths of {metric_name(metric)}."

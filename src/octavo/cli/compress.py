@@ -16,7 +16,10 @@ from octavo.cli.progress import shown_progress
 def compress(
     context: typer.Context,
     source: Annotated[
-        Path, typer.Argument(metavar="RECIPE.toml | TEACHER", help="A recipe, or the folder (or hub id) of a fine-tuned model.")
+        Path,
+        typer.Argument(
+            metavar="RECIPE.toml | TEACHER", help="A recipe, or the folder (or hub id) of a fine-tuned model."
+        ),
     ],
     train: Annotated[
         Path | None, typer.Option(help="Rows to calibrate and train on.", rich_help_panel=options.ROWS)

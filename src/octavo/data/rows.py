@@ -1,4 +1,4 @@
-"""Readers of JSON lines and query logs: each error names the file, the line, what stood there and the fix.
+"""Readers of JSON lines: each error names the file, the line, what stood there and the fix.
 
 Knows the row format `{"text": ..., "label": ...}` and nothing of what a label means.
 """
@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from octavo.data.characters import shown, text_key, well_formed
+from octavo.data.characters import shown, well_formed
 from octavo.errors import InputError
 from octavo.types import Row, Rows
 
 _BOM = b"\xef\xbb\xbf"
-_LOG_SUFFIXES = (".txt", ".jsonl")
 
 
 def read_rows(path: str | Path, *, labelled: bool = True) -> Rows:
@@ -53,57 +52,6 @@ def jsonl_from_rows(rows: Iterable[Row]) -> bytes:
 def rows_in_memory(name: str, rows: Sequence[Row]) -> Rows:
     """Return a split that was made and not read; its sha256 is that of its own JSON lines."""
     return Rows(name, rows, hashlib.sha256(jsonl_from_rows(rows)).hexdigest())
-
-
-def read_texts(paths: Iterable[str | Path]) -> Iterator[str]:
-    """Yield the distinct texts of query logs: `.txt` (one query a line) or `.jsonl` (`{"text": ...}`).
-
-    Texts that differ only in case and outer spaces count as one, and the first is kept. The logs are
-    streamed: memory grows by an 8-byte digest (about 70 bytes in Python) per distinct text, not by the text.
-
-    Raises:
-        InputError: a path is missing or of another kind (at once), or a line cannot be read (when reached).
-    """
-    logs = [Path(path) for path in paths]
-    for log in logs:
-        _check_is_file(log)
-        if log.suffix.lower() not in _LOG_SUFFIXES:
-            raise InputError(f'{log}: a query log is .txt (one query a line) or .jsonl ({{"text": ...}}); rename it.')
-    return _distinct(text for log in logs for text in _log_texts(log))
-
-
-def _distinct(texts: Iterable[str]) -> Iterator[str]:
-    seen: set[int] = set()
-    for text in texts:
-        digest = hashlib.blake2b(text_key(text).encode(), digest_size=8).digest()
-        number = int.from_bytes(digest)
-        if number not in seen:
-            seen.add(number)
-            yield text
-
-
-def _log_texts(path: Path) -> Iterator[str]:
-    is_jsonl = path.suffix.lower() == ".jsonl"
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                content = line.removeprefix(_BOM) if number == 1 else line
-                if not content.strip():
-                    continue
-                text = _log_text(content, f"{path}:{number}", is_jsonl).strip()
-                if text:
-                    yield text
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
-
-
-def _log_text(line: bytes, where: str, is_jsonl: bool) -> str:
-    text = _decoded(line, where)
-    if not is_jsonl:
-        return text
-    content = _object_from_line(text, where)
-    # An empty query is an everyday thing in a log, unlike in labelled rows; the caller skips it.
-    return "" if content.get("text") == "" else _text_of(content, where)
 
 
 def _read(path: Path) -> bytes:

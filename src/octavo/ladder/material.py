@@ -11,8 +11,10 @@ from octavo.distill.trainer import TrainingData
 from octavo.encoder.folder import ModelFolder, model_from_folder, read_folder
 from octavo.encoder.model import EncoderWithHead
 from octavo.encoder.running import run_all
+from octavo.encoder.trim import trim_folder
 from octavo.errors import InputError
 from octavo.ladder.evidence import HeldOut
+from octavo.ladder.logs import Log, joined, on_disk, outputs_on_disk, read_log
 from octavo.progress import Progress
 from octavo.recipe import Recipe
 from octavo.tasks.base import Groups, Purpose, Split, Task
@@ -35,6 +37,14 @@ class Source:
     def positions(self) -> Positions:
         """How rows of the position table are counted."""
         return self.folder.config.positions
+
+    @property
+    def name(self) -> str:
+        """What tells the model from others: a hash of its weights and its tokenizer."""
+        digest = hashlib.sha256((self.folder.path / "tokenizer.json").read_bytes())
+        for key, tensor in self.model.state_dict().items():
+            digest.update(key.encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()
 
     def ask(self, batch: TokenBatch, name: str, progress: Progress) -> Outputs:
         """Return the model's outputs to every input."""
@@ -103,7 +113,7 @@ def gather(recipe: Recipe, work: Path, progress: Progress) -> Material:
     train = task.read(recipe.data.train, Purpose.TRAIN) if recipe.data.train else None
     if train is None and not recipe.data.unlabelled:
         raise InputError("There is nothing to learn from: give training rows (--train) or query logs (--unlabelled).")
-    log = None
+    log = read_log(recipe.data.unlabelled, task, [*dev.inputs, *test.inputs]) if recipe.data.unlabelled else None
     base = _trimmed(teacher, task, train, log, recipe, work, progress) if recipe.trim_vocabulary else teacher
     return Material(
         recipe=recipe,
@@ -133,8 +143,6 @@ def _trimmed(
         for group in log.groups() if log else ():
             for given in group:
                 yield from texts_of(given)
-
-    from octavo.encoder.trim import trim_folder
 
     made = trim_folder(teacher.folder.path, texts(), work / "trimmed")
     saved = (made.bytes_before - made.bytes_after) / 1e6
@@ -169,20 +177,19 @@ def _from_disk(
     teacher: Source, base: Source, split: Split | None, log: Log, work: Path, progress: Progress
 ) -> TrainingSet:
     """Tokenize rows and logs, and ask the teacher, into files: logs may be larger than memory."""
-    from octavo.ladder.logs import outputs_on_disk, spooled
-
-    first = list(split.inputs) if split else []
-    name = hashlib.sha256(f"{split.sha256 if split else ''} {log.fingerprint}".encode()).hexdigest()
-    material = spooled(work, name, base, first, split.groups if split else Groups.singles(0), log, progress)
-    asked = material.batch
+    inputs = list(split.inputs) if split else []
+    told = [split.sha256 if split else "", log.fingerprint, teacher.name, base.name, str(base.tokenizer.max_length)]
+    name = hashlib.sha256(" ".join(told).encode()).hexdigest()
+    batch, groups = on_disk(work / "log", name, inputs, log, base.tokenizer, progress)
+    asked = batch
     if base is not teacher:
-        groups = split.groups if split else Groups.singles(0)
-        asked = spooled(work / "teacher", name, teacher, first, groups, log, progress).batch
-    return TrainingSet(split, material, outputs_on_disk(work, name, teacher, asked, progress), name)
+        asked, _ = on_disk(work / "log-teacher", name, inputs, log, teacher.tokenizer, progress)
+    answers = outputs_on_disk(work / f"teacher-{name[:16]}.f32", teacher.model, teacher.positions, asked, progress)
+    own = split.groups if split else Groups.singles(0)
+    return TrainingSet(split, TrainingData(batch, joined(own, groups), base.positions), answers, name)
 
 
 def _held_out(teacher: Source, base: Source, split: Split, name: str, progress: Progress) -> HeldOut:
     batch = teacher.tokenizer.encode(split.inputs)
     outputs = teacher.ask(batch, name, progress)
     return HeldOut(split, batch if base is teacher else base.tokenizer.encode(split.inputs), outputs)
-

@@ -104,7 +104,9 @@ class Classify(Task):
 
     def warnings(self, train: Split | None, dev: Split, test: Split) -> list[str]:
         """Return what is wrong with the splits: leaks, labels that contradict or never occur."""
-        if not (isinstance(train, LabelledSplit) and isinstance(dev, LabelledSplit) and isinstance(test, LabelledSplit)):
+        if not (
+            isinstance(train, LabelledSplit) and isinstance(dev, LabelledSplit) and isinstance(test, LabelledSplit)
+        ):
             return super(Classify, self).warnings(train, dev, test)
         return check_splits(train.rows, dev.rows, test.rows, self.labels).warnings()
 

@@ -17,7 +17,7 @@ from octavo.types import FloatArray, IntArray
 NDCG, MRR, RECALL, MAP = "ndcg@10", "mrr@10", "recall@10", "map"
 CUTOFF = 10
 
-_MEASURES = {NDCG: "nDCG@10", MRR: "RR@10", RECALL: "R@10", MAP: "AP"}
+_MEASURES = {NDCG: "nDCG@10", MRR: "RR", RECALL: "R@10", MAP: "AP"}
 _SCORES_AT_ONCE = 8_000_000  # 32 MB of them
 _FINEST_GRADE = 1000
 
@@ -68,19 +68,14 @@ def metrics(
         grades: of each query, the grades by document number; those left out are 0.
         names: of the metrics.
     """
-    judged = {str(query): _whole_grades(graded) for query, graded in enumerate(grades)}
-    # Scores that fall strictly with the rank, so that no tie is left for trec_eval to break in its own way.
-    run = {
-        str(query): {str(document): float(-rank) for rank, document in enumerate(ranking.tolist())}
-        for query, ranking in enumerate(rankings)
-    }
-    asked = {_measure(name): name for name in names}
     values = {name: np.zeros(len(grades), np.float32) for name in names}
-    judged = {query: graded for query, graded in judged.items() if graded}
-    if not judged:
-        return values
-    for value in ir_measures.pytrec_eval.evaluator(list(asked), judged).iter_calc(run):
-        values[asked[value.measure]][int(value.query_id)] = min(1.0, value.value)
+    judged = {str(query): whole for query, graded in enumerate(grades) if (whole := _whole_grades(graded))}
+    # trec_eval's reciprocal rank knows no cutoff, so that the rankings are cut for it.
+    for some, cutoff in ((set(names) - {MAP}, CUTOFF), (set(names) & {MAP}, None)):
+        asked = {_measure(name): name for name in some}
+        if asked and judged:
+            for value in ir_measures.pytrec_eval.evaluator(list(asked), judged).iter_calc(_run(rankings, cutoff)):
+                values[asked[value.measure]][int(value.query_id)] = min(1.0, value.value)
     return values
 
 
@@ -96,6 +91,14 @@ def overlap(rankings: Sequence[IntArray], others: Sequence[IntArray]) -> FloatAr
 def _first_of(row: FloatArray, at_least: np.float32, count: int) -> IntArray:
     at = np.flatnonzero(row >= at_least)
     return at[np.argsort(-row[at], kind="stable")][:count]
+
+
+def _run(rankings: Sequence[IntArray], cutoff: int | None) -> dict[str, dict[str, float]]:
+    """Return rankings as trec_eval takes them: scores fall strictly with the rank, so that no tie is left to it."""
+    return {
+        str(query): {str(document): float(-rank) for rank, document in enumerate(ranking[:cutoff].tolist())}
+        for query, ranking in enumerate(rankings)
+    }
 
 
 @cache

@@ -109,12 +109,26 @@ def test_one_file_without_scripts_or_outside_hosts(make_certificate):
 def test_text_from_outside_is_inert(make_certificate, evidence_of, identity_of, timing_of):
     attack = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
     evidence = evidence_of()
-    teacher = dataclasses.replace(evidence.teacher, names=[n + attack for n in evidence.teacher.names])
+    attacked = [
+        dataclasses.replace(
+            answers,
+            names=[name + attack * model for name in answers.names],
+            measures=(
+                dataclasses.replace(answers.measures[0], name=attack),
+                dataclasses.replace(answers.measures[0], name=f"f1 {attack}", gates=True),
+                dataclasses.replace(answers.measures[0], name=f"map {attack}"),
+            ),
+        )
+        for model, answers in enumerate((evidence.engine, evidence.teacher))
+    ]
     evil = dataclasses.replace(
         evidence,
         texts=[attack] * len(evidence.texts),
         labels=[label + attack for label in evidence.labels],
-        teacher=teacher,
+        slices=[name + attack for name in evidence.slices],
+        engine=attacked[0],
+        teacher=attacked[1],
+        **dict.fromkeys(("unit", "item", "agreement_means", "flip_means"), attack),
     )
     identity = identity_of(
         **dict.fromkeys(("model", "version", "task", "rung", "metric", "engine_id", "created"), attack),
@@ -165,7 +179,7 @@ def test_how_it_was_measured_and_how_to_repeat_it(make_certificate):
         assert part in text
     assert "octavo compress ./teacher" in text
     assert "The budget ran out." in text
-    assert "8 of 8 rows get the same answer" in text
+    assert "8 of 8 inputs get the same answer" in text
 
 
 def test_tables_name_their_columns_and_rows(make_certificate):

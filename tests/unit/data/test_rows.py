@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from octavo.data.characters import shown, text_key, well_formed
-from octavo.data.rows import jsonl_from_rows, read_rows, read_texts, rows_in_memory
+from octavo.data.rows import jsonl_from_rows, read_rows, rows_in_memory
 from octavo.errors import InputError, OctavoError
 from octavo.types import Row
 
@@ -126,9 +126,9 @@ def test_what_an_error_shows_is_short_and_printable():
 @given(st.binary(max_size=200) | st.text(max_size=60).map(lambda t: json.dumps({"text": t, "label": t}).encode()))
 def test_arbitrary_bytes_raise_nothing_but_our_errors(tmp_path, content):
     path = _write(tmp_path, content)
-    for read in (read_rows, lambda p: read_rows(p, labelled=False), lambda p: list(read_texts([p]))):
+    for labelled in (True, False):
         with suppress(OctavoError):
-            read(path)
+            read_rows(path, labelled=labelled)
 
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), min_size=1, max_size=5))
@@ -140,24 +140,3 @@ def test_rows_survive_being_written_and_read(tmp_path, pairs):
     read = read_rows(_write(tmp_path, jsonl_from_rows(rows)))
     assert [(row.text, row.label) for row in read.rows] == [(row.text, row.label) for row in rows]
     assert read.sha256 == rows_in_memory("train", rows).sha256
-
-
-def test_query_logs_are_joined_and_deduplicated(tmp_path):
-    plain = _write(tmp_path, b"\xef\xbb\xbfred shoes\r\n\n  Red Shoes \nblue\xc2\xa0hat\n", "a.txt")
-    lines = _write(tmp_path, '{"text": "blue hat"}\n{"text": ""}\n{"text": "red shoes", "label": "x"}\n', "b.JSONL")
-    assert list(read_texts([plain, lines])) == ["red shoes", "blue\xa0hat", "blue hat"]
-
-
-def test_query_logs_are_streamed(tmp_path):
-    path = _write(tmp_path, b"one\ntwo\n\xff\n", "log.txt")
-    texts = read_texts([path])
-    assert [next(texts), next(texts)] == ["one", "two"]
-    with pytest.raises(InputError, match=r"log\.txt:3: byte 0xff"):
-        next(texts)
-
-
-def test_a_query_log_is_refused_before_the_first_text(tmp_path):
-    with pytest.raises(InputError, match="no such file"):
-        read_texts([tmp_path / "absent.txt"])
-    with pytest.raises(InputError, match="query log is"):
-        read_texts([_write(tmp_path, "a,b", "log.csv")])

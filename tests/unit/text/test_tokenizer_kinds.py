@@ -156,6 +156,15 @@ def test_a_first_text_that_leaves_no_room_is_refused_with_its_row_and_the_fix():
     assert _build(_wordpiece(), 9).encode([Pair("red " * 5, "red red")]).tokens == 9
 
 
+def test_added_tokens_keep_their_ids_in_pairs_and_words():
+    stored = _wordpiece()
+    stored.add_special_tokens(["[SEP]", "[QUERY]"])
+    stored.add_tokens(["nike", "red"])
+    pair, words = Pair("[QUERY] red nike", "shoes [SEP]"), Words(("[QUERY]", "xnike", "red"))
+    batch = _build(stored, 16, "left").encode([pair, words])
+    assert _rows(batch) == [[CLS, 9, RED, 10, SEP, SHOES, SEP, SEP], [CLS, 9, UNK, 10, RED, SEP]]
+
+
 def test_max_length_must_leave_room_for_pairs_where_there_are_pairs():
     tokenizer = _build(_byte_level(), 4)
     assert _rows(tokenizer.encode(["red"]))[0][0] == 0
