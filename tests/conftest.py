@@ -197,7 +197,9 @@ def _save_tokenizer(family: str, folder: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.train_from_iterator(_TEXTS, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{start} $A {end}", special_tokens=[(name, special.index(name)) for name in (start, end)]
+        single=f"{start} $A {end}",
+        pair=f"{start} $A {end} {end} $B {end}" if start == "<s>" else f"{start} $A {end} $B:1 {end}:1",
+        special_tokens=[(name, special.index(name)) for name in (start, end)],
     )
     tokenizer.save(str(folder / "tokenizer.json"))
 
@@ -302,7 +304,9 @@ def _save_word_tokenizer(folder: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     special = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=special
+    )
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
