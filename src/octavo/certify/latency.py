@@ -1,6 +1,6 @@
-"""How fast several models answer on this machine, side by side. Knows callables from texts, not engines.
+"""How fast several models answer on this machine, side by side. Knows callables from inputs, not engines.
 
-Machines are noisy, shared and throttled, so runners take turns on the same texts within short rounds, and one
+Machines are noisy, shared and throttled, so runners take turns on the same inputs within short rounds, and one
 runner is compared with another by the median of their ratios per round, never by the ratio of two separate
 measurements.
 """
@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from octavo.errors import InputError
 from octavo.progress import Progress, Silent
-from octavo.types import Interval
+from octavo.types import Input, Interval
 
-Runner = Callable[[Sequence[str]], object]
+Runner = Callable[[Sequence[Input]], object]
 Clock = Callable[[], int]  # nanoseconds
 
 BATCH = 32  # the batch that `per_query_batch32` is named after
-_SINGLES = 16  # texts that are asked one by one in a round
+_SINGLES = 16  # inputs that are asked one by one in a round
 _FEWEST_ROUNDS = 3  # run whatever the budget, so that there is something to take a median of
 _HISTOGRAM_BINS = 40
 
@@ -74,7 +74,7 @@ class _Timings:
 
 def measure(
     runners: Mapping[str, Runner],
-    texts: Sequence[str],
+    inputs: Sequence[Input],
     *,
     rounds: int = 30,
     warm_up_rounds: int = 2,
@@ -83,28 +83,28 @@ def measure(
     progress: Progress | None = None,
     clock: Clock = time.perf_counter_ns,
 ) -> dict[str, LatencySummary]:
-    """Time every runner on the same texts, in turns.
+    """Time every runner on the same inputs, in turns.
 
-    A round asks each runner 16 single texts and one batch of 32; the order of the runners rotates from round
+    A round asks each runner 16 single inputs and one batch of 32; the order of the runners rotates from round
     to round. No round is begun that would overrun `budget_s`, but three are always run.
 
     Args:
         runners: name → text in, answer out.
-        texts: what users ask; drawn without replacement until all were used.
+        inputs: what users ask; drawn without replacement until all were used.
         rounds: timed rounds.
         warm_up_rounds: rounds before them that are run alike and thrown away.
         budget_s: seconds for the whole measurement.
-        seed: of the order of the texts.
+        seed: of the order of the inputs.
         progress: told about each round.
         clock: nanoseconds, monotonic.
 
     Raises:
-        InputError: no runners, no texts or no rounds.
+        InputError: no runners, no inputs or no rounds.
     """
-    if not runners or not texts or rounds < 1:
-        raise InputError(f"Nothing to measure: {len(runners)} runners, {len(texts)} texts, {rounds} rounds.")
+    if not runners or not inputs or rounds < 1:
+        raise InputError(f"Nothing to measure: {len(runners)} runners, {len(inputs)} inputs, {rounds} rounds.")
     timings = {name: _Timings() for name in runners}
-    draws = _Draws(texts, seed)
+    draws = _Draws(inputs, seed)
     started_ns = clock()
     with (progress or Silent()).step("Measuring latency", warm_up_rounds + rounds) as step:
         for number in range(warm_up_rounds + rounds):
@@ -147,23 +147,23 @@ def median_interval(values: Sequence[float]) -> Interval:
 
 
 class _Draws:
-    """Hands out texts in a shuffled order, and starts over when all were used."""
+    """Hands out inputs in a shuffled order, and starts over when all were used."""
 
-    def __init__(self, texts: Sequence[str], seed: int) -> None:
-        self._texts = texts
-        self._order = np.random.default_rng(seed).permutation(len(texts))
+    def __init__(self, inputs: Sequence[Input], seed: int) -> None:
+        self._inputs = inputs
+        self._order = np.random.default_rng(seed).permutation(len(inputs))
         self._next = 0
 
-    def take(self, count: int) -> list[str]:
+    def take(self, count: int) -> list[Input]:
         places = (self._next + np.arange(count)) % len(self._order)
         self._next += count
-        return [self._texts[int(row)] for row in self._order[places]]
+        return [self._inputs[int(row)] for row in self._order[places]]
 
 
 def _run_round(
     runners: Mapping[str, Runner],
-    singles: Sequence[str],
-    batch: Sequence[str],
+    singles: Sequence[Input],
+    batch: Sequence[Input],
     number: int,
     timings: Mapping[str, _Timings],
     clock: Clock,
@@ -173,13 +173,13 @@ def _run_round(
     for name in names[first:] + names[:first]:
         run = runners[name]
         run(singles[:1])  # not timed: the runner before left other weights in the caches
-        timings[name].singles_ms.append([_timed_ms(run, [text], clock) for text in singles])
+        timings[name].singles_ms.append([_timed_ms(run, [one], clock) for one in singles])
         timings[name].per_query_ms.append(_timed_ms(run, batch, clock) / len(batch))
 
 
-def _timed_ms(run: Runner, texts: Sequence[str], clock: Clock) -> float:
+def _timed_ms(run: Runner, inputs: Sequence[Input], clock: Clock) -> float:
     started_ns = clock()
-    run(texts)
+    run(inputs)
     return max(clock() - started_ns, 1) / 1e6
 
 

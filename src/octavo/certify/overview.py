@@ -27,6 +27,8 @@ from octavo.certify.wording import (
 )
 from octavo.errors import InputError
 
+_BAR = 300
+
 
 @dataclass(frozen=True, slots=True)
 class OverviewEntry:
@@ -107,9 +109,9 @@ def _headline(entries: Sequence[OverviewEntry], featured: Sequence[Certificate])
 def _speed_range(featured: Sequence[Certificate]) -> str:
     ratios = sorted(c.speedup.torch_fp32 for c in featured if c.speedup.torch_fp32 is not None)
     if not ratios:
-        return "Each was decided by a paired comparison with its teacher, on the engine that serves."
-    extent = times(ratios[0]) if times(ratios[0]) == times(ratios[-1]) else f"{times(ratios[0])} to {times(ratios[-1])}"
-    return f"{extent} the speed of PyTorch FP32, decided on the engine that serves."
+        return "Each verdict is a paired comparison with the teacher, on the engine that serves."
+    extent = " to ".join(dict.fromkeys((times(ratios[0]), times(ratios[-1]))))
+    return f"{extent} the speed of PyTorch FP32. Each verdict is a paired comparison, on the engine that serves."
 
 
 def _where(featured: Sequence[Certificate]) -> str:
@@ -127,11 +129,20 @@ def _card(entry: OverviewEntry, certificate: Certificate) -> str:
         f'<p class="metric"><span>{escape(heading(metric_name(c.metric)))}</span> '
         f"{score(c.teacher.value, c.metric)} → <b>{score(c.engine.value, c.metric)}</b></p>"
         f'<p class="gap">{signed_points(c.difference.value)} points {interval_points(c.difference)}, '
-        f"margin {points(c.margin)}{interval_bar(c.difference, _reach(c), c.margin)}</p>"
-        f"{_figures(c)}"
+        f"margin {points(c.margin)}</p>{interval_bar(c.difference, _reach(c), margin=c.margin, width=_BAR)}"
+        f"{_other_gates(c)}{_figures(c)}"
         f'<p class="rung">{escape(c.rung)}{"" if entry.chosen else ", not live"} · '
         f"{escape(count(c.rows, f'held-out {c.unit}'))}</p>"
         "</article>"
+    )
+
+
+def _other_gates(certificate: Certificate) -> str:
+    return "".join(
+        f'<p class="also">{escape(heading(metric_name(m.name)))}: {signed_points(m.difference.value)} points '
+        f"{interval_points(m.difference)} {badge(m.verdict)}</p>"
+        for m in certificate.measures[1:]
+        if m.verdict
     )
 
 

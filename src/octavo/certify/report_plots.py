@@ -165,11 +165,11 @@ def latency_histogram(runners: Sequence[Latencies], edges_ms: Sequence[float], *
     return _both(draw)
 
 
-def interval_bar(difference: Interval, reach: float, margin: float | None = None) -> str:
+def interval_bar(difference: Interval, reach: float, *, margin: float | None = None, width: int = 120) -> str:
     """Draw a difference with its interval as a small bar beside numbers; `reach` is the end of its axis."""
-    drawing = _Drawing(120, 16)
-    scale = _linear(-reach, reach, 2, 118)
-    drawing.line(60, 1, 60, 15, "zero")
+    drawing = _Drawing(width, 16)
+    scale = _linear(-reach, reach, 2, width - 2)
+    drawing.line(scale(0), 1, scale(0), 15, "zero")
     if margin is not None:
         drawing.line(scale(-margin), 1, scale(-margin), 15, "margin")
     low, high = max(difference.low, -reach), min(difference.high, reach)
@@ -177,7 +177,7 @@ def interval_bar(difference: Interval, reach: float, margin: float | None = None
     value = min(max(difference.value, -reach), reach)
     drawing.parts.append(f'<circle class="dot" cx="{scale(value):.1f}" cy="8" r="3.5"/>')
     body = "".join(drawing.parts)
-    return f'<svg class="bar" viewBox="0 0 120 16" width="120" height="16" aria-hidden="true">{body}</svg>'
+    return f'<svg class="bar" viewBox="0 0 {width} 16" width="{width}" height="16" aria-hidden="true">{body}</svg>'
 
 
 def _both(draw: Callable[[int], str]) -> str:

@@ -43,14 +43,15 @@ def comparison_section(certificates: Sequence[Certificate], featured: Certificat
     ]
     teacher = ", □ the teacher" if baselines else ""
     gates = sum(measure.gates for measure in c.measures)
-    each = " The same holds for each measure that decides." if gates > 1 else ""
+    each = " That holds for every measure that decides." if gates > 1 else ""
+    any_of = " in one of them" if gates > 1 else ""
     return section(
         "As good, and faster?",
         "Each rung of the ladder is one way to make the model cheaper. A rung may go live if the whole "
         f"interval of its difference lies above the margin.{each} {escape(point_means(c.metric))}".rstrip(),
         figure(
             scatter([*rungs, *baselines], c.teacher.value, c.margin, metric=c.metric, item=c.item),
-            f"Left is faster, up is better. ● passes, ○ inconclusive, ✕ fails{teacher}. "
+            f"Left is faster, up is better. ● passes, ○ inconclusive, ✕ fails{any_of}{teacher}. "
             "The shaded band is what the margin allows to lose.",
         ),
         *_forests(certificates, featured, pick),

@@ -68,14 +68,12 @@ def overview_table(models: Sequence[tuple[str, str, Certificate]]) -> str:
         ("Model", ""),
         ("Verdict", ""),
         ("Metric", ""),
-        ("Teacher", "number"),
         ("Engine", "number"),
         ("Difference, points", "number"),
         ("vs PyTorch FP32", "number"),
         ("vs OpenVINO FP32", "number"),
         ("ms", "number"),
         ("MB", "number"),
-        ("Saved", "number"),
     )
     return _table(head, (_overview_row(*model) for model in models), "All models")
 
@@ -143,14 +141,18 @@ def _overview_row(name: str, href: str, certificate: Certificate) -> str:
         f'<tr><th scope="row"><a href="{escape(href)}">{user_text(name)}</a><small>{escape(c.rung)}</small></th>'
         f"<td>{badge(c.verdict)}</td>"
         f"<td>{escape(metric_name(c.metric))}<small>{escape(count(c.rows, c.unit))}</small></td>"
-        f"{_number(score(c.teacher.value, c.metric))}{_number(score(c.engine.value, c.metric), _bounds(c.engine))}"
+        f"{_number(score(c.engine.value, c.metric), f'teacher {score(c.teacher.value, c.metric)}')}"
         f"{_number(signed_points(c.difference.value), interval_points(c.difference))}"
-        f"{_ratio(c.speedup.torch_fp32, c.speedup_batch1.torch_fp32)}"
+        f"{_number(*_against_torch(c))}"
         f"{_ratio(c.speedup.openvino_fp32, c.speedup_batch1.openvino_fp32)}"
         f"{_number(milliseconds(c.latency_ms.per_query_batch32), f'per {escape(c.item)}')}"
-        f"{_number(megabytes(c.model_bytes))}"
-        f"{_number('–' if c.compute_saved is None else percent(c.compute_saved))}</tr>"
+        f"{_number(megabytes(c.model_bytes))}</tr>"
     )
+
+
+def _against_torch(certificate: Certificate) -> tuple[str, str]:
+    ratio, saved = certificate.speedup.torch_fp32, certificate.compute_saved
+    return "–" if ratio is None else times(ratio), "" if saved is None else f"{percent(saved)} saved"
 
 
 def _measure_row(measure: MeasureRecord) -> str:

@@ -15,11 +15,13 @@ from typing import Annotated
 import typer
 
 from octavo.cli import output
+from octavo.cli.candidates import candidates
 from octavo.cli.certify import certify
 from octavo.cli.compress import compress
 from octavo.cli.demo import demo
 from octavo.cli.failures import BROKEN_PIPE, BUG, failure_from
 from octavo.cli.finetune import finetune
+from octavo.cli.overview import overview
 from octavo.cli.predict import predict
 from octavo.cli.releases import releases
 from octavo.cli.report import report
@@ -45,8 +47,8 @@ app = typer.Typer(
 )
 for _panel, _verbs in {
     "Make a release": (demo, finetune, compress),
-    "Use a release": (predict,),
-    "Check a release": (certify, report, releases, verify),
+    "Use a release": (predict, candidates),
+    "Check a release": (certify, report, overview, releases, verify),
     "About": (version,),
 }.items():
     for _verb in _verbs:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.certify.certificate import Certificate
-from octavo.certify.report import speed_sentence
+from octavo.certify.report import featured_certificate, speed_sentence
 from octavo.cli import output
-from octavo.cli.tables import rung_table, verdict_text
+from octavo.cli.tables import measure_table, rung_table, verdict_text
 from octavo.types import Verdict
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 def show_compression(made: Compression, recipe: Recipe) -> None:
     """Print the ladder, the verdict, and where everything is."""
     output.line()
-    output.show(rung_table(made.certificates, made.chosen, output.console().width))
-    output.line()
-    output.line(verdict_sentence(made.certificates, made.chosen), style="bold")
+    show_rungs(made)
     output.line()
     model = recipe.store / recipe.model_name
     if made.release:
@@ -31,6 +29,14 @@ def show_compression(made: Compression, recipe: Recipe) -> None:
         output.line(f'next     octavo predict {model} "…"')
     else:
         output.line("next     read the report; more --epochs or more test rows may decide it")
+
+
+def show_rungs(made: Compression) -> None:
+    """Print the ladder and the verdict."""
+    output.show(rung_table(made.certificates, made.chosen, output.console().width))
+    _show_measures(featured_certificate(made.certificates, made.chosen))
+    output.line()
+    output.line(verdict_sentence(made.certificates, made.chosen), style="bold")
 
 
 def report_of(made: Compression) -> Path:
@@ -73,9 +79,16 @@ def show_certificate(certificate: Certificate) -> None:
     """Print one certificate: its line of the table, and the verdict in a sentence."""
     output.line()
     output.show(rung_table([certificate], None, output.console().width))
+    _show_measures(certificate)
     output.line()
     output.show(verdict_text(certificate.verdict).append(f": {certificate.reason}", style="not bold default"))
     output.line(speed_sentence(certificate))
+
+
+def _show_measures(certificate: Certificate) -> None:
+    if len(certificate.measures) > 1:
+        output.line()
+        output.show(measure_table(certificate.measures, output.console().width))
 
 
 def exit_code(certificate: Certificate) -> int:

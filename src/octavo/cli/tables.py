@@ -10,11 +10,21 @@ from rich.table import Table
 from rich.text import Text
 
 from octavo.certify.certificate import Certificate
-from octavo.certify.wording import interval_points, megabytes, milliseconds, percent, signed_points, times
+from octavo.certify.measures import MeasureRecord
+from octavo.certify.wording import (
+    interval_points,
+    megabytes,
+    metric_name,
+    milliseconds,
+    percent,
+    signed_points,
+    times,
+)
 from octavo.types import Interval
 
 # Narrower than this, a table shows the columns that the decision rests on.
 WIDE = 112
+_SEVERAL = "score"
 _STYLES = {"pass": "bold green", "inconclusive": "bold yellow", "fail": "bold red"}
 
 
@@ -41,7 +51,10 @@ def rung_table(certificates: Sequence[Certificate], chosen: str | None, width: i
 
     columns = [
         _Column("rung\n  engine", name, right=False),
-        _Column("accuracy\n95% interval", lambda one: _two(f"{100 * one.engine.value:.2f}", _bounds(one.engine))),
+        _Column(
+            f"{metric_name(certificates[0].metric)}\n95% interval",
+            lambda one: _two(f"{100 * one.engine.value:.2f}", _bounds(one.engine)),
+        ),
         _Column(
             "− teacher\npoints",
             lambda one: _two(signed_points(one.difference.value), interval_points(one.difference)),
@@ -62,6 +75,28 @@ def rung_table(certificates: Sequence[Certificate], chosen: str | None, width: i
         table.add_column(column.header, justify="right" if column.right else "left", no_wrap=True)
     for one in certificates:
         table.add_row(*(column.cell(one) for column in columns))
+    return table
+
+
+def measure_table(measures: Sequence[MeasureRecord], width: int) -> Table:
+    """Return every measure of one certificate: those that decide with their verdicts, the others as reported."""
+    table = _table(width)
+    for header, right in (
+        ("measure", False),
+        ("teacher", True),
+        ("engine", True),
+        ("− teacher\npoints", True),
+        ("verdict", False),
+    ):
+        table.add_column(header, justify="right" if right else "left", no_wrap=header != "measure")
+    for one in measures:
+        table.add_row(
+            metric_name(one.name),
+            f"{100 * one.teacher.value:.2f}",
+            f"{100 * one.engine.value:.2f}",
+            _two(signed_points(one.difference.value), interval_points(one.difference)),
+            verdict_text(one.verdict) if one.verdict else Text("reported", style="dim"),
+        )
     return table
 
 
@@ -87,7 +122,7 @@ def release_table(lines: Sequence[ReleaseLine], width: int) -> Table:
         ("release", False),
         ("rung", False),
         ("verdict", False),
-        ("accuracy", True),
+        (_metric_header(lines), True),
         ("− teacher\npoints", True),
     ):
         table.add_column(header, justify="right" if right else "left", no_wrap=True)
@@ -97,11 +132,17 @@ def release_table(lines: Sequence[ReleaseLine], width: int) -> Table:
         table.add_column("MB", justify="right", no_wrap=True)
         table.add_column("created", no_wrap=True)
     for line in lines:
-        table.add_row(*_release_cells(line, wide))
+        table.add_row(*_release_cells(line, wide, names_metric=_metric_header(lines) == _SEVERAL))
     return table
 
 
-def _release_cells(line: ReleaseLine, wide: bool) -> list[Text | str]:
+def _metric_header(lines: Sequence[ReleaseLine]) -> str:
+    """Name the one metric of a listing; where there are several, each line names its own."""
+    names = {line.certificate.metric for line in lines if line.certificate is not None}
+    return metric_name(names.pop()) if len(names) == 1 else _SEVERAL
+
+
+def _release_cells(line: ReleaseLine, wide: bool, *, names_metric: bool) -> list[Text | str]:
     one = line.certificate
     name = Text(f"{'▶' if line.is_current else ' '} {line.model}/{line.version}", "bold" if line.is_current else "")
     cells: list[Text | str] = [name, line.rung or ""]
@@ -110,7 +151,7 @@ def _release_cells(line: ReleaseLine, wide: bool) -> list[Text | str]:
     else:
         cells += [
             verdict_text(one.verdict),
-            f"{100 * one.engine.value:.2f}",
+            f"{metric_name(one.metric) if names_metric else ''} {100 * one.engine.value:.2f}".lstrip(),
             signed_points(one.difference.value),
             milliseconds(one.latency_ms.per_query_batch32),
             _ratio(one.speedup.torch_fp32),

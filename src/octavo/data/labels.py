@@ -1,4 +1,4 @@
-"""What to say about a label that the model does not have."""
+"""What to say about a name, such as a label or a tag, that the model does not have."""
 
 from __future__ import annotations
 
@@ -14,17 +14,30 @@ def unknown_label(row: Row, labels: Sequence[str]) -> InputError:
     """Return the error for a row whose label is missing or not one of `labels`; near labels are suggested."""
     where = row.source or f"row {shown(row.text)}"
     if row.label is None:
-        return InputError(f'{where}: this row has no label. Add "label" with one of: {_listed(labels)}.')
-    near = _near(row.label, labels)
-    hint = f"Did you mean {' or '.join(map(shown, near))}?" if near else f"Known: {_listed(labels)}."
-    return InputError(f"{where}: the label {shown(row.label)} is not one of the {len(labels)} labels. {hint}")
+        return InputError(f'{where}: this row has no label. Add "label" with one of: {listed(labels)}.')
+    return unknown_name(where, "label", row.label, labels)
 
 
-def _near(label: str, labels: Sequence[str]) -> list[str]:
-    same = [known for known in labels if text_key(known) == text_key(label)]
-    return same or difflib.get_close_matches(label, labels, n=3, cutoff=0.6)
+def unknown_name(where: str, kind: str, name: str, known: Sequence[str]) -> InputError:
+    """Return the error for a name that is not one of `known`; near names are suggested.
+
+    Args:
+        where: `file:line`.
+        kind: what is named, in a word, such as `label`.
+        name: the unknown one.
+        known: the model's, in order.
+    """
+    near = _near(name, known)
+    hint = f"Did you mean {' or '.join(map(shown, near))}?" if near else f"Known: {listed(known)}."
+    return InputError(f"{where}: the {kind} {shown(name)} is not one of the {len(known)} {kind}s. {hint}")
 
 
-def _listed(labels: Sequence[str], most: int = 8) -> str:
-    names = ", ".join(shown(label) for label in labels[:most])
-    return names if len(labels) <= most else f"{names} and {len(labels) - most} more"
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Return the first names quoted, and how many more there are."""
+    quoted = ", ".join(shown(name) for name in names[:most])
+    return quoted if len(names) <= most else f"{quoted} and {len(names) - most} more"
+
+
+def _near(name: str, known: Sequence[str]) -> list[str]:
+    same = [candidate for candidate in known if text_key(candidate) == text_key(name)]
+    return same or difflib.get_close_matches(name, known, n=3, cutoff=0.6)

@@ -168,7 +168,7 @@ def _lines(path: Path, done: Callable[[int], None]) -> Iterator[bytes]:
 
 def _record(text: str, where: str, kind: str) -> str | Json:
     if kind == ".jsonl":
-        return _object_from_line(text, where)
+        return _object_from_line(text, where, '{"text": "..."}')
     # An empty first or last column is one all the same.
     return text.rstrip("\r\n") if kind == ".tsv" else text.strip()
 

@@ -1,6 +1,6 @@
 """Readers of JSON lines: each error names the file, the line, what stood there and the fix.
 
-Knows the row format `{"text": ..., "label": ...}` and nothing of what a label means.
+Knows JSON lines of any format, and the row format `{"text": ..., "label": ...}`; nothing of what a label means.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from octavo.data.characters import shown, well_formed
 from octavo.errors import InputError
-from octavo.types import Row, Rows
+from octavo.types import Json, Row, Rows
 
+_EXAMPLE = '{"text": "...", "label": "..."}'
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -29,15 +29,30 @@ def read_rows(path: str | Path, *, labelled: bool = True) -> Rows:
             `file:line`.
     """
     path = Path(path)
+    objects, sha256 = read_objects(path, _EXAMPLE)
+    rows = [Row(_text_of(content, where), _label_of(content, where, labelled), where) for where, content in objects]
+    return Rows(path.stem, rows, sha256)
+
+
+def read_objects(path: Path, example: str) -> tuple[Iterable[tuple[str, Json]], str]:
+    """Return the objects of a file of JSON lines, each after its `file:line`, and the file's sha256.
+
+    Blank lines, CRLF and a UTF-8 byte-order mark are accepted. Lines are parsed as they are asked for, so that of
+    several faults in a file the first one is told. `example` is a row of the expected format, for errors.
+
+    Raises:
+        InputError: the file cannot be read or has no rows (at once), or a line is no object (when reached).
+    """
     content = _read(path)
-    rows = [
-        _row_from_line(line, f"{path}:{number}", labelled)
+    lines = [
+        (f"{path}:{number}", line)
         for number, line in enumerate(content.removeprefix(_BOM).split(b"\n"), 1)
         if line.strip()
     ]
-    if not rows:
-        raise InputError(f'{path}: the file has no rows. Write one {{"text": ..., "label": ...}} a line.')
-    return Rows(path.stem, rows, hashlib.sha256(content).hexdigest())
+    if not lines:
+        raise InputError(f"{path}: the file has no rows. Write one {example} a line.")
+    objects = ((where, _object_from_line(_decoded(line, where), where, example)) for where, line in lines)
+    return objects, hashlib.sha256(content).hexdigest()
 
 
 def jsonl_from_rows(rows: Iterable[Row]) -> bytes:
@@ -74,11 +89,6 @@ def _check_is_file(path: Path) -> None:
         raise InputError(f"{path}: there is no such file (looked from {Path.cwd()}).")
 
 
-def _row_from_line(line: bytes, where: str, labelled: bool) -> Row:
-    content = _object_from_line(_decoded(line, where), where)
-    return Row(_text_of(content, where), _label_of(content, where, labelled), where)
-
-
 def _decoded(line: bytes, where: str) -> str:
     try:
         return line.decode()
@@ -88,24 +98,21 @@ def _decoded(line: bytes, where: str) -> str:
         raise InputError(f"{where}: {byte} is not UTF-8; {cause}. Save the file as UTF-8.") from error
 
 
-def _object_from_line(line: str, where: str) -> dict[str, Any]:
+def _object_from_line(line: str, where: str, example: str) -> Json:
     try:
         content = json.loads(line)
     # Besides JSONDecodeError: integers of thousands of digits (ValueError), brackets nested without end.
     except (ValueError, RecursionError) as error:
         what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "too deep or long"
         raise InputError(
-            f"{where}: not valid JSON ({what}): {shown(line.strip())}. "
-            'Write one object a line: {"text": "...", "label": "..."}.'
+            f"{where}: not valid JSON ({what}): {shown(line.strip())}. Write one object a line: {example}."
         ) from error
     if not isinstance(content, dict):
-        raise InputError(
-            f'{where}: expected a JSON object but found {shown(line.strip())}. Write {{"text": "...", "label": "..."}}.'
-        )
+        raise InputError(f"{where}: expected a JSON object but found {shown(line.strip())}. Write {example}.")
     return content
 
 
-def _text_of(content: dict[str, Any], where: str) -> str:
+def _text_of(content: Json, where: str) -> str:
     if "text" not in content:
         keys = ", ".join(shown(well_formed(key)) for key in list(content)[:6]) or "none"
         raise InputError(f'{where}: there is no "text" (keys found: {keys}). Name the text column "text".')
@@ -117,7 +124,7 @@ def _text_of(content: dict[str, Any], where: str) -> str:
     return well_formed(text)
 
 
-def _label_of(content: dict[str, Any], where: str, labelled: bool) -> str | None:
+def _label_of(content: Json, where: str, labelled: bool) -> str | None:
     label = content.get("label")
     if label is None and not labelled:
         return None

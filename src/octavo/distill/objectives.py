@@ -5,13 +5,14 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from octavo.distill import classify, embed, rank
+from octavo.distill import classify, embed, rank, tag
 from octavo.distill.steps import Objective
 from octavo.tasks.base import Split, Task
 from octavo.types import Outputs
 
 _MODULES: dict[str, ModuleType] = {
     "classify": classify,
+    "tag": tag,
     "embed": embed,
     "rank": rank,
 }

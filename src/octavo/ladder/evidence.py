@@ -53,6 +53,7 @@ def evidence_from_engine(
         unit=units.word,
         item=units.item,
         agreement_means=split.agreement_means,
+        flip_means=split.flip_means,
     )
 
 

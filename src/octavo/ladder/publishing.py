@@ -72,7 +72,7 @@ def publish(
                 _write(draft, material, one.build, backend, shapes)
                 draft.write("certificate.json", certificate_json(certificate))
                 draft.write("report.html", report)
-                draft.write("README.md", model_card(recipe, certificate).encode())
+                draft.write("README.md", model_card(recipe, certificate, example=material.task.example).encode())
         folders = {
             rung: draft.commit(
                 task=material.task.name,

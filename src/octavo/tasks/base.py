@@ -99,9 +99,11 @@ class Split(Protocol):
 
     Attributes:
         agreement_means: what `Answers.agreement` is a share of, such as `of the answers are the same`.
+        flip_means: what differs in a unit whose answer has another name, such as `are answered differently`.
     """
 
     agreement_means: ClassVar[str]
+    flip_means: ClassVar[str]
 
     @property
     def name(self) -> str:
@@ -180,11 +182,15 @@ class Task(ABC):
 
     Attributes:
         name: `classify`, `tag`, `embed` or `rank`.
+        what: the model does, in a few words for people.
         row_format: one row of data, for help and messages.
+        example: an item, as `prepare` takes it, in Python source.
     """
 
     name: ClassVar[str]
+    what: ClassVar[str]
     row_format: ClassVar[str]
+    example: ClassVar[str] = '"a query"'
 
     # How a task is come by.
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from octavo.data.splits import check_splits
 from octavo.errors import InputError, ModelError
 from octavo.tasks.base import Answers, FolderFacts, Groups, Head, Purpose, Reads, Split, Task, Units
 from octavo.tasks.labels import claims_architecture, config_from_labels, labels_from_config
+from octavo.tasks.probabilities import divergence, softmax
 from octavo.types import FloatArray, Input, IntArray, Json, Measure, Outputs, Pair, Row, Rows
 
 TOP_LABELS = 5  # how many of the likeliest labels an answer lists
@@ -44,8 +45,9 @@ class Classify(Task):
 
     labels: tuple[str, ...]
 
-    name = "classify"
-    row_format = '{"text": "...", "label": "..."}'
+    name: ClassVar[str] = "classify"
+    what: ClassVar[str] = "says what a query is about"
+    row_format: ClassVar[str] = '{"text": "...", "label": "..."}'
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2:
@@ -169,7 +171,8 @@ class Classify(Task):
 class LabelledSplit:
     """Texts with their labels: a unit is a row."""
 
-    agreement_means = "of the answers are the same"
+    agreement_means: ClassVar[str] = "of the answers are the same"
+    flip_means: ClassVar[str] = "are answered differently"
 
     def __init__(self, task: Classify, rows: Rows) -> None:
         """Check the rows' labels. Raises InputError for one that the task does not have."""
@@ -221,22 +224,4 @@ class LabelledSplit:
 
     def distance(self, outputs: Outputs, teacher: Outputs) -> float:
         """Return the mean divergence KL(teacher ‖ outputs)."""
-        return divergence(outputs.values, teacher.values)
-
-
-def softmax(logits: FloatArray) -> FloatArray:
-    """Return the probabilities of each row; large logits do not overflow."""
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True), np.float32)
-
-
-def divergence(logits: FloatArray, teacher: FloatArray) -> float:
-    """Return the mean over rows of KL(teacher ‖ student) between softmaxed logits, both (rows, classes)."""
-    student_log, teacher_log = _log_softmax(logits), _log_softmax(teacher)
-    return float((np.exp(teacher_log) * (teacher_log - student_log)).sum(axis=-1).mean())
-
-
-def _log_softmax(logits: FloatArray) -> FloatArray:
-    wide = logits.astype(np.float64)
-    wide -= wide.max(axis=-1, keepdims=True)
-    return np.asarray(wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True)))
+        return float(divergence(outputs.values, teacher.values).mean())

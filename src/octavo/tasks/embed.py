@@ -67,6 +67,7 @@ class Embed(Task):
     dimensions: int = 0
 
     name: ClassVar[str] = "embed"
+    what: ClassVar[str] = "places queries near the documents that answer them"
     row_format: ClassVar[str] = f"{PAIR_FORM}; or the qrels file (.tsv) of a BEIR folder"
 
     def __post_init__(self) -> None:

@@ -52,6 +52,7 @@ class EmbedSplit:
     left_out: int
 
     agreement_means: ClassVar[str] = f"of the teacher's top {CUTOFF} are kept"
+    flip_means: ClassVar[str] = "have another first document"
 
     @classmethod
     def from_retrieval(cls, data: Retrieval, purpose: Purpose, prompts: tuple[str, str], similarity: str) -> EmbedSplit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from octavo.data.characters import well_formed
 from octavo.errors import ModelError
 from octavo.types import Json
 
@@ -22,7 +23,7 @@ def labels_from_config(config: Json, source: str = "config.json") -> tuple[str, 
         return tuple(f"LABEL_{i}" for i in range(count if isinstance(count, int) else 2))
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise ModelError(f'{source}: id2label must be such as {{"0": "refund", "1": "greeting"}}.')
-    by_id = {str(key): name for key, name in names.items()}
+    by_id = {str(key): well_formed(name) for key, name in names.items()}
     try:
         return tuple(by_id[str(i)] for i in range(len(by_id)))
     except KeyError as error:

@@ -64,7 +64,9 @@ class Rank(Task):
     activation: str = SIGMOID
 
     name: ClassVar[str] = "rank"
+    what: ClassVar[str] = "puts documents in order for a query"
     row_format: ClassVar[str] = f"{LIST_FORM} or {PAIR_FORM}"
+    example: ClassVar[str] = '("a query", ["a document", "another one"])'
 
     def __post_init__(self) -> None:
         if self.activation not in (SIGMOID, IDENTITY):

@@ -53,6 +53,7 @@ class RankSplit:
     left_out: int
 
     agreement_means: ClassVar[str] = f"of the teacher's top {_KEPT} are kept"
+    flip_means: ClassVar[str] = "have another first document"
 
     def answers(self, outputs: Outputs, teacher: Outputs) -> Answers:
         """Put each list in order and score that. A list without a relevant document weighs nothing."""
@@ -86,6 +87,7 @@ class PairSplit(RankSplit):
     """Pairs that are judged one by one: relevant or not."""
 
     agreement_means: ClassVar[str] = "of the pairs are judged as the teacher does"
+    flip_means: ClassVar[str] = "are judged differently"
 
     def answers(self, outputs: Outputs, teacher: Outputs) -> Answers:
         """Call a pair relevant from a probability of one half on, which is a logit of 0 whatever the activation.
@@ -161,9 +163,11 @@ def _units(
         texts = [
             f"{beginning(query)} | {beginning(pairs[one].second)}" for query, one in zip(queries, firsts, strict=True)
         ]
-        return Units("pair", texts, [_RELEVANT if relevance[one] > 0 else _IRRELEVANT for one in firsts], firsts)
+        truth = [_RELEVANT if relevance[one] > 0 else _IRRELEVANT for one in firsts]
+        return Units("pair", texts, truth, firsts, item="pair")
     best = [int(one[relevance[one].argmax()]) for one in lists]
-    return Units("query", queries, [beginning(pairs[one].second) for one in best], firsts)
+    truth = [beginning(pairs[one].second) for one in best]
+    return Units("query", queries, truth, firsts, item="pair", timed=np.arange(len(pairs)))
 
 
 def _groups(lists: Sequence[IntArray]) -> Groups:

@@ -7,10 +7,11 @@ from octavo.tasks.base import FolderFacts, Task
 from octavo.tasks.classify import Classify
 from octavo.tasks.embed import Embed
 from octavo.tasks.rank import Rank
+from octavo.tasks.tag import Tag
 from octavo.types import Json
 
 # In the order in which they are asked whether a folder is theirs: the most particular sign first.
-TASKS: tuple[type[Task], ...] = (Rank, Embed, Classify)
+TASKS: tuple[type[Task], ...] = (Rank, Embed, Tag, Classify)
 NAMES = tuple(sorted(task.name for task in TASKS))
 
 

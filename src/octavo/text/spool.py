@@ -25,9 +25,9 @@ from octavo.types import Input, IntArray, Pair
 
 _FORMAT = 1
 _DTYPES = {"ids": np.int32, "offsets": np.int64, "segments": np.int8, "reads": np.int64, "groups": np.int64}
-# What is tokenized at once: enough to keep the cores busy, some tens of MB at most.
+# What is tokenized at once: enough to keep the cores busy, and some 15 MB while it lasts.
 _CHUNK_INPUTS = 4096
-_CHUNK_CHARACTERS = 1 << 20
+_CHUNK_CHARACTERS = 1 << 18
 _CHUNKS_A_COMMIT = 32
 
 

@@ -63,3 +63,20 @@ def test_count_and_percent():
 )
 def test_metrics_are_written_as_the_field_does(name, written):
     assert wording.metric_name(name) == written
+
+
+def test_scores_are_hundredths_and_only_accuracies_are_percent():
+    assert wording.score(0.896, "accuracy") == "89.60%"
+    assert wording.score(0.6512, "ndcg@10", 1) == "65.1"
+    assert wording.score_axis("accuracy") == "accuracy, %"
+    assert wording.score_axis("f1") == "F1 × 100"
+    assert wording.point_means("accuracy") == ""
+    assert wording.point_means("ndcg@10") == "Points are hundredths of nDCG@10."
+
+
+@pytest.mark.parametrize(
+    ("phrase", "written"),
+    [("accuracy", "Accuracy"), ("nDCG@10 with x", "nDCG@10 with x"), ("recall@10", "Recall@10"), ("", "")],
+)
+def test_headings_leave_the_names_of_metrics_alone(phrase, written):
+    assert wording.heading(phrase) == written

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,19 +59,26 @@ def make_certificate() -> Callable[..., Certificate]:
     """Return a certificate of so many rows, the last `lost` of which the engine gets wrong."""
     import numpy as np
 
-    def answers(rows: int, lost: int) -> Answers:
-        scores = np.ones(rows, np.float32)
-        scores[rows - lost :] = 0
+    def answers(rows: int, lost: int, metric: str, reported: Sequence[str]) -> Answers:
+        right = np.ones(rows, np.float32)
+        right[rows - lost :] = 0
         return Answers(
-            measures=(Measure("accuracy", scores, np.ones(rows, np.float32)),),
-            names=["ab"[int(s)] for s in 1 - scores],
-            agreement=scores,  # the teacher is right everywhere
+            measures=tuple(Measure(name, right, np.ones(rows, np.float32)) for name in (metric, *reported)),
+            names=["ab"[int(wrong)] for wrong in 1 - right],
+            agreement=right,
             confidence=np.full(rows, 0.9, np.float32),
-            shown=np.stack([scores, 1 - scores], axis=1),
+            shown=np.stack([right, 1 - right], axis=1),
         )
 
     def make(
-        *, rows: int = 1000, lost: int = 0, margin: float = 0.01, fp32_ms: float = 3.0, **changes: Any
+        *,
+        rows: int = 1000,
+        lost: int = 0,
+        margin: float = 0.01,
+        fp32_ms: float = 3.0,
+        metric: str = "accuracy",
+        reported: Sequence[str] = (),
+        **changes: Any,
     ) -> Certificate:
         now_ns = 0
 
@@ -90,7 +97,7 @@ def make_certificate() -> Callable[..., Certificate]:
                 "version": "1",
                 "task": "classify",
                 "rung": "int8-qat",
-                "metric": "accuracy",
+                "metric": metric,
                 "engine_id": "openvino-2026.4.1/int8/f32",
                 "model_bytes": 23_400_000,
                 "sha256": Hashes("a" * 64, "b" * 64, "c" * 64),
@@ -101,7 +108,11 @@ def make_certificate() -> Callable[..., Certificate]:
             }
         )
         evidence = Evidence(
-            [f"query {i}" for i in range(rows)], ["a"] * rows, [5] * rows, answers(rows, 0), answers(rows, lost)
+            [f"query {i}" for i in range(rows)],
+            ["a"] * rows,
+            [5] * rows,
+            answers(rows, 0, metric, reported),
+            answers(rows, lost, metric, reported),
         )
         return certificate_from(evidence, identity, Timing(summaries.pop("engine"), summaries), margin)
 

