@@ -6,7 +6,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from octavo.data.characters import shown, text_key, well_formed
 from octavo.data.rows import jsonl_from_rows, read_rows, rows_in_memory
 from octavo.errors import InputError, OctavoError
 from octavo.types import Row
@@ -99,27 +98,6 @@ def test_lone_surrogates_become_replacement_characters(tmp_path):
     (row,) = read_rows(path).rows
     assert row.text == "a\ufffd b😀"
     assert row.label == "\ufffdx"
-
-
-@settings(deadline=None)
-@given(st.text(st.characters(exclude_categories=())))
-def test_well_formed_changes_only_surrogates(text):
-    result = well_formed(text)
-    result.encode()
-    assert well_formed(result) == result
-    if not any("\ud800" <= c <= "\udfff" for c in text):
-        assert result == text
-
-
-def test_a_pair_of_surrogates_is_joined_and_a_broken_one_is_not():
-    assert well_formed("\ud83d" + "\ude00") == "😀"
-    assert well_formed("\ud83dabc\ude00") == "\ufffdabc\ufffd"
-
-
-def test_what_an_error_shows_is_short_and_printable():
-    assert shown("a" * 100) == "'" + "a" * 59 + "…'"
-    assert shown("a\nb\ud800") == r"'a\nb\ud800'"
-    assert text_key("  Straße ") == "strasse"
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
