@@ -26,8 +26,9 @@ ROW_FORM = '{"text": "...", "label": "..."}'
 def read_rows(path: str | Path, *, labelled: bool = True) -> Rows:
     """Read a split from JSON lines, one `{"text": ..., "label": ...}` a line; other keys are ignored.
 
-    Blank lines, CRLF and a UTF-8 byte-order mark are accepted, integer labels become strings, and lone
-    surrogates in JSON escapes become U+FFFD. With `labelled=False` a row may go without a label.
+    A row of two texts has the other one under `text_pair`; null there counts as none. Blank lines, CRLF and a
+    UTF-8 byte-order mark are accepted, integer labels become strings, and lone surrogates in JSON escapes become
+    U+FFFD. With `labelled=False` a row may go without a label.
 
     Raises:
         InputError: the file cannot be read or has no rows, or a line is not such an object; it names
@@ -48,13 +49,31 @@ def rows_in_memory(name: str, rows: Sequence[Row]) -> Rows:
     return Rows(name, rows, sha256_of([jsonl_from_rows(rows)]))
 
 
+def texts_under(content: Json, where: str, form: str, *, may_be_empty: bool = False) -> tuple[str, str | None]:
+    """Return the text of an object, and the one that makes a pair of it, or None.
+
+    Raises:
+        InputError: there is no text, or one that is no string or empty; names `where`, and `form` as the right one.
+    """
+    text = text_under(content, required_key(content, ["text"], where, form), where, may_be_empty=may_be_empty)
+    if content.get("text_pair") is None:
+        return text, None
+    return text, text_under(content, "text_pair", where, may_be_empty=may_be_empty)
+
+
+def texts_of(row: Row) -> tuple[str, ...]:
+    """Return the one or two texts of a row."""
+    return (row.text,) if row.second is None else (row.text, row.second)
+
+
 def _row_from_object(content: Json, where: str, labelled: bool) -> Row:
-    text = text_under(content, required_key(content, ["text"], where, ROW_FORM), where)
-    return Row(text, _label_of(content, where, labelled), where)
+    text, second = texts_under(content, where, ROW_FORM)
+    return Row(text, _label_of(content, where, labelled), where, second)
 
 
 def _object_from_row(row: Row) -> Json:
-    return {"text": row.text} if row.label is None else {"text": row.text, "label": row.label}
+    content = {"text": row.text, "text_pair": row.second, "label": row.label}
+    return {key: value for key, value in content.items() if value is not None}
 
 
 def _label_of(content: Json, where: str, labelled: bool) -> str | None:

@@ -26,3 +26,4 @@ def test_what_an_error_shows_is_short_and_printable():
 
 def test_texts_that_a_person_would_call_the_same_share_a_key():
     assert text_key("  Straße ") == "strasse"
+    assert text_key("A ", "b") == text_key("a", " B") != text_key("a", "c")

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from octavo.errors import InputError, ModelError
 from octavo.tasks.base import FolderFacts, Purpose, Reads
 from octavo.tasks.classify import Classify
-from octavo.types import Outputs, Row
+from octavo.types import Outputs, Pair, Row
 
 TASK = Classify(("greeting", "refund", "tracking"))
 
@@ -86,6 +86,18 @@ def test_a_split_says_what_is_counted(tmp_path):
     assert len(split.groups) == 3
 
 
+def test_rows_of_two_texts_are_pairs(tmp_path):
+    rows = [{"text": "a", "text_pair": "b", "label": "refund"}, {"text": "a", "label": "refund"}]
+    split = TASK.read(_write(tmp_path, rows), Purpose.TEST)
+    assert split.inputs == [Pair("a", "b"), "a"]
+    assert split.units.texts == ["a | b", "a"]
+    other = TASK.read(_write(tmp_path, [{**rows[0], "text_pair": "B "}], "dev.jsonl"), Purpose.DEV)
+    train = TASK.read(_write(tmp_path, [{**rows[0], "text_pair": "c"}], "train.jsonl"), Purpose.TRAIN)
+    shares = "test shares 1 row with dev, which flatters the model."
+    assert [text for text in TASK.warnings(train, other, split) if "shares" in text] == [shares]
+    assert TASK.warnings(None, other, split) == ["test shares 1 row with dev, which flatters the model."]
+
+
 def test_truth_is_the_ids_of_the_labels():
     truth = TASK.truth([Row("a", "tracking"), Row("b", "greeting")])
     assert truth.tolist() == [2, 0]
@@ -105,6 +117,58 @@ def test_splits_that_share_rows_are_warned_of(tmp_path):
     dev = TASK.read(_labelled(tmp_path, [("other", "refund")], "dev.jsonl"), Purpose.DEV)
     assert TASK.warnings(train, dev, test) == ["test shares 3 rows with train, which flatters the model."]
     assert TASK.warnings(None, dev, test) == []
+
+
+# Items and logs.
+
+
+def test_logs_hold_texts_and_pairs():
+    assert TASK.inputs_from_log(" hello ", "") == ["hello"]
+    assert TASK.inputs_from_log({"text": " a\ud83d", "text_pair": None}, "") == ["a\ufffd"]
+    assert TASK.inputs_from_log({"text": "a", "text_pair": " b"}, "") == [Pair("a", "b")]
+    for empty in ("", " \n", {"text": ""}, {"text": "", "text_pair": "b"}, {"text": "a", "text_pair": " "}):
+        assert TASK.inputs_from_log(empty, "") == []
+    for record in (
+        {},
+        {"query": "a"},
+        {"text": 5},
+        {"text": None},
+        {"text_pair": "b"},
+        {"text": "a", "text_pair": [1]},
+    ):
+        with pytest.raises(InputError, match=r'^log:3: .*"text'):
+            TASK.inputs_from_log(record, "log:3")
+
+
+@pytest.mark.parametrize(
+    ("line", "item"),
+    [
+        ("hello", "hello"),
+        ('{"text": "a"}', "a"),
+        (' {"text": "a", "text_pair": "b", "n": 1}', Pair("a", "b")),
+        ('{"text": "", "text_pair": null}', ""),
+        ('{"query": "a"}', '{"query": "a"}'),
+        ("{braces} in a text", "{braces} in a text"),
+        ('["a", "b"]', '["a", "b"]'),
+        ('{"text": ' * 50_000, '{"text": ' * 50_000),
+    ],
+)
+def test_a_line_is_an_object_with_text_or_a_text(line, item):
+    assert TASK.item_from_line(line) == item
+    assert TASK.prepare([TASK.item_from_line(line)]) == [item]
+
+
+@pytest.mark.parametrize("line", ['{"text": 5}', '{"text": null}', '{"text": "a", "text_pair": ["b"]}'])
+def test_a_line_whose_texts_are_none_is_refused(line):
+    with pytest.raises(InputError, match=r'the line: "text(_pair)?" is .* should be a string'):
+        TASK.item_from_line(line)
+
+
+def test_items_are_texts_or_pairs():
+    assert TASK.prepare(["a", ("a", "b"), Pair("a", "b")]) == ["a", Pair("a", "b"), Pair("a", "b")]
+    for item in (5, None, ("a",), ("a", 3), ["a", "b"], {"text": "a"}):
+        with pytest.raises(InputError, match="a string, or a pair of strings"):
+            TASK.prepare([item])
 
 
 # What outputs mean and are worth.
