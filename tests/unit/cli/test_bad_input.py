@@ -108,7 +108,12 @@ def test_a_model_of_another_family(compress, teacher, tmp_path):
 
 
 def test_another_task(compress, teacher):
-    assert "Task 'rank' is not known" in compress(teacher, task="rank")
+    assert "Task 'translate' is not known. Known: classify, embed, rank" in compress(teacher, task="translate")
+    assert "a ranker has one label, and config.json says 3" in compress(teacher, task="rank")
+
+
+def test_a_folder_that_does_not_say_its_task(compress, make_folder):
+    assert "does not say what it was trained for" in compress(make_folder("bert", kind="Model"))
 
 
 def test_a_name_that_is_none_and_a_store_that_cannot_be_one(compress, teacher, tmp_path):
@@ -187,6 +192,15 @@ def test_finetune_refuses_to_overwrite_what_is_no_model(octavo, rows, teacher, t
     assert ran.code == 2
     assert "not a model folder" in ran.err
     assert (tmp_path / "thesis/chapter-1.tex").exists()
+
+
+def test_finetune_refuses_a_task_that_there_is_not_and_rows_of_another(octavo, rows, teacher, tmp_path):
+    arguments = ("finetune", teacher, "--train", rows["train"], "--dev", rows["dev"], "--out", tmp_path / "out")
+    for task, words in (("translate", "Task 'translate' is not known"), ("rank", f"{rows['train']}:1: ")):
+        ran = octavo(*arguments, "--task", task)
+        assert ran.code == 2
+        assert words in ran.err
+        assert not (tmp_path / "out").exists()
 
 
 def test_certify_never_writes_into_a_release(octavo, store, rows):
