@@ -8,7 +8,8 @@ from hypothesis.extra import numpy as hnp
 
 from octavo.errors import InputError, ModelError
 from octavo.tasks.base import FolderFacts, Head, Purpose, Reads
-from octavo.tasks.classify import Classify, LabelledSplit, divergence, softmax
+from octavo.tasks.classify import Classify, LabelledSplit
+from octavo.tasks.probabilities import softmax
 from octavo.tasks.registry import task_from_facts, task_from_settings
 from octavo.types import Measure, Outputs, Pair, Row, Rows
 
@@ -220,7 +221,8 @@ def test_softmax_is_finite_and_decode_agrees_with_the_measure(logits):
 
 
 @given(logits_of_four, logits_of_four)
-def test_divergence_is_finite_and_never_negative(one, other):
-    assert np.isfinite(divergence(one, other))
-    assert divergence(one, other) > -1e-6
-    assert divergence(one, one) == pytest.approx(0, abs=1e-6)
+def test_distance_is_finite_and_never_negative(one, other):
+    split = split_of(["refund"] * 4)
+    assert np.isfinite(split.distance(outputs(one), outputs(other)))
+    assert split.distance(outputs(one), outputs(other)) > -1e-6
+    assert split.distance(outputs(one), outputs(one)) == pytest.approx(0, abs=1e-6)

@@ -7,15 +7,19 @@ from octavo.tasks.labels import config_from_labels, labels_from_config
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({}, "no id2label"),
-        ({"id2label": ["a", "b"]}, "no id2label"),
-        ({"id2label": {"0": 1, "1": 2}}, "no id2label"),
+        ({"id2label": ["a", "b"]}, "id2label must be"),
+        ({"id2label": {"0": 1, "1": 2}}, "id2label must be"),
         ({"id2label": {"0": "a", "2": "b"}}, "2 entries but none for id 1"),
     ],
 )
-def test_a_config_without_names_is_refused(config, words):
+def test_names_that_cannot_be_used_are_refused(config, words):
     with pytest.raises(ModelError, match=f"^config.json: .*{words}"):
         labels_from_config(config, "config.json")
+
+
+def test_names_that_are_left_out_are_the_default_ones():
+    assert labels_from_config({}) == ("LABEL_0", "LABEL_1")
+    assert labels_from_config({"id2label": None, "num_labels": 3}) == ("LABEL_0", "LABEL_1", "LABEL_2")
 
 
 def test_names_stand_in_the_order_of_their_ids():
