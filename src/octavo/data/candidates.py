@@ -5,14 +5,22 @@ Two forms of JSON lines: one list a line, or one pair a line. Also makes such li
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from octavo.data.json_lines import content_of, first_key, grade_from, keys_of, objects_of, sha256_of, text_under
+from octavo.data.json_lines import (
+    check_is_file,
+    grade_from,
+    jsonl_from_objects,
+    read_objects,
+    required_key,
+    sha256_of,
+    text_from,
+    text_under,
+)
 from octavo.data.retrieval import DOCUMENT_NAMES, GRADE_NAMES, QUERY_NAMES, Retrieval
 from octavo.errors import InputError
 from octavo.types import FloatArray, IntArray, Json
@@ -55,18 +63,17 @@ def read_candidates(path: str | Path) -> Candidates:
             is no such number, or not one grade per document; names `file:line`.
     """
     path = Path(path)
-    content = content_of(path)
+    check_is_file(path)
     if path.suffix.lower() != ".jsonl":
         raise InputError(f"{path}: lists of candidates are .jsonl: {_FORMS}, one a line.")
-    lines = list(objects_of(content, path, _FORMS))
-    if not lines:
-        raise InputError(f"{path}: the file has no rows. Write {_FORMS}, one a line.")
+    objects, sha256 = read_objects(path, _FORMS)
+    lines = list(objects)
     as_lists = "documents" in lines[0][1]
     for where, one in lines:
         if ("documents" in one) != as_lists:
             raise InputError(f"{where}: lists and pairs are mixed; the first line of the file decides which it holds.")
     lists = [_list_from(one, where) for where, one in lines] if as_lists else _lists_from_pairs(lines)
-    return _candidates(path.stem, lists, sha256_of([content]))
+    return _candidates(path.stem, lists, sha256)
 
 
 def candidates_from_ranking(retrieval: Retrieval, ranked: Sequence[Sequence[int] | IntArray], size: int) -> Candidates:
@@ -98,11 +105,10 @@ def candidates_from_ranking(retrieval: Retrieval, ranked: Sequence[Sequence[int]
 
 def jsonl_from_candidates(candidates: Candidates) -> bytes:
     """Return the JSON lines, one list each, that `read_candidates` reads back."""
-    lines = [
+    return jsonl_from_objects(
         {"query": query, "documents": list(documents), "relevance": [_plain(grade) for grade in grades.tolist()]}
         for query, documents, grades in zip(candidates.queries, candidates.documents, candidates.relevance, strict=True)
-    ]
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+    )
 
 
 @dataclass(slots=True)
@@ -124,7 +130,7 @@ def _list_from(content: Json, where: str) -> _List:
     if not isinstance(grades, list) or len(grades) != len(documents):
         has = f"{len(grades)} entries" if isinstance(grades, list) else "no list"
         raise InputError(f'{where}: there are {len(documents)} documents, and "{key}" has {has}. Give each its grade.')
-    one.documents = [text_under({"documents": text}, "documents", where, may_be_empty=True) for text in documents]
+    one.documents = [text_from(text, 'an entry of "documents"', where, may_be_empty=True) for text in documents]
     one.grades = [grade_from(grade, f'an entry of "{key}"', where) for grade in grades]
     return one
 
@@ -142,10 +148,7 @@ def _lists_from_pairs(lines: Sequence[tuple[str, Json]]) -> list[_List]:
 
 
 def _key(content: Json, names: Sequence[str], where: str) -> str:
-    key = first_key(content, names)
-    if key is None:
-        raise InputError(f'{where}: there is no "{names[0]}" (keys found: {keys_of(content)}). Write {_FORMS}.')
-    return key
+    return required_key(content, names, where, _FORMS)
 
 
 def _candidates(name: str, lists: Sequence[_List], sha256: str) -> Candidates:

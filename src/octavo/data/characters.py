@@ -16,9 +16,9 @@ def well_formed(text: str) -> str:
     return text
 
 
-def text_key(text: str) -> str:
-    """Return what two texts share when a person would call them the same: case and outer spaces ignored."""
-    return text.strip().casefold()
+def text_key(*texts: str) -> str:
+    """Return what two texts (or pairs) share when a person would call them the same: case and outer spaces ignored."""
+    return "\t".join(text.strip().casefold() for text in texts)
 
 
 def shown(text: str, characters: int = 60) -> str:

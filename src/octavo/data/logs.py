@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from octavo.data.characters import text_key
-from octavo.data.rows import _BOM, _check_is_file, _decoded, _object_from_line, _text_of
+from octavo.data.json_lines import check_is_file, lines_of, object_from_text, required_key, text_under
 from octavo.errors import InputError
 from octavo.types import Json
 
 _Item = TypeVar("_Item")
 
 _SUFFIXES = (".txt", ".tsv", ".jsonl")
+_OBJECT_FORM = 'one object a line, such as {"text": "..."}'
 _LINE_BYTES = 1 << 24  # a longer line is no record, but a file of another kind; it would fill the memory
 _LINES_A_REPORT = 1024
 _FIRST_SLOTS = 1 << 10
@@ -119,7 +120,7 @@ def _placed(slots: array[int], digest: int) -> bool:
 def _checked(paths: Iterable[str | Path]) -> list[Path]:
     logs = [Path(path) for path in paths]
     for log in logs:
-        _check_is_file(log)
+        check_is_file(log)
         if _kind(log) not in _SUFFIXES:
             raise InputError(
                 f"{log}: a query log is .txt (a query a line), .tsv (columns) or .jsonl (an object a line), "
@@ -134,15 +135,29 @@ def _kind(path: Path) -> str:
 
 
 def _records(path: Path, done: Callable[[int], None]) -> Iterator[tuple[str | Json, str]]:
-    kind, number = _kind(path), 0
+    kind = _kind(path)
+    for where, line in lines_of(_lines(path, done), path):
+        yield _record(line, where, kind), where
+
+
+def _lines(path: Path, done: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield the lines of a file, unpacked, and report the bytes of the file itself."""
+    told = number = 0
     try:
-        for number, line in enumerate(_lines(path, done), 1):
-            where = f"{path}:{number}"
-            if len(line) >= _LINE_BYTES:
-                raise InputError(f"{where}: the line has over {_LINE_BYTES >> 20} MiB; this is no query log.")
-            content = line.removeprefix(_BOM) if number == 1 else line
-            if content.strip():
-                yield _record(_decoded(content, where), where, kind), where
+        with path.open("rb") as file:
+            # Compressed content is read ahead in blocks, so the file's own position runs ahead of the lines a little.
+            lines = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if path.name.lower().endswith(".gz") else file
+            while line := lines.readline(_LINE_BYTES):
+                number += 1
+                if len(line) >= _LINE_BYTES:
+                    raise InputError(
+                        f"{path}:{number}: the line has over {_LINE_BYTES >> 20} MiB; this is no query log."
+                    )
+                yield line
+                if number % _LINES_A_REPORT == 0:
+                    done(file.tell() - told)
+                    told = file.tell()
+            done(file.tell() - told)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
             f"{path}: damaged after line {number} ({error}). Compress it again, or unpack what is left of it."
@@ -151,30 +166,16 @@ def _records(path: Path, done: Callable[[int], None]) -> Iterator[tuple[str | Js
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
-def _lines(path: Path, done: Callable[[int], None]) -> Iterator[bytes]:
-    """Yield the lines of a file, unpacked, and report the bytes of the file itself."""
-    told = number = 0
-    with path.open("rb") as file:
-        # Compressed content is read ahead in blocks, so the file's own position runs ahead of the lines a little.
-        lines = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if path.name.lower().endswith(".gz") else file
-        while line := lines.readline(_LINE_BYTES):
-            yield line
-            number += 1
-            if number % _LINES_A_REPORT == 0:
-                done(file.tell() - told)
-                told = file.tell()
-        done(file.tell() - told)
-
-
-def _record(text: str, where: str, kind: str) -> str | Json:
+def _record(line: str, where: str, kind: str) -> str | Json:
     if kind == ".jsonl":
-        return _object_from_line(text, where, '{"text": "..."}')
+        return object_from_text(line, where, _OBJECT_FORM)
     # An empty first or last column is one all the same.
-    return text.rstrip("\r\n") if kind == ".tsv" else text.strip()
+    return line if kind == ".tsv" else line.strip()
 
 
 def _text_of_record(record: str | Json, source: str) -> str:
     if isinstance(record, str):
         return record.strip()
     # An empty query is an everyday thing in a log, unlike in labelled rows.
-    return "" if record.get("text") == "" else _text_of(record, source).strip()
+    key = required_key(record, ["text"], source, _OBJECT_FORM)
+    return text_under(record, key, source, may_be_empty=True).strip()

@@ -15,10 +15,12 @@ from octavo.data.json_lines import (
     content_of,
     first_key,
     grade_from,
-    keys_of,
     lines_of,
+    name_from,
     objects_of,
+    required_key,
     sha256_of,
+    text_from,
     text_under,
 )
 from octavo.errors import InputError
@@ -82,9 +84,7 @@ def read_retrieval(path: str | Path) -> Retrieval:
             twice or is unknown, a query is empty, or nothing is relevant; names `file:line`.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: this is a folder. Name the qrels file in it, such as {path / 'qrels/test.tsv'}.")
-    content = content_of(path)
+    content = content_of(path, "qrels/test.tsv")
     if path.suffix.lower() in _QRELS_SUFFIXES:
         return _from_beir(path, content)
     if path.suffix.lower() == ".jsonl":
@@ -179,33 +179,21 @@ def _texts_by_id(
             raise InputError(f"{where}: the id {shown(name)} occurs twice. Give each line an id of its own.")
         numbers[name] = len(texts)
         texts.append(text_of(one, where))
-    if not texts:
-        raise InputError(f"{path}: the file is empty. Write {form}, one a line.")
     return numbers, texts
 
 
 def _id_of(content: Json, where: str, form: str) -> str:
-    key = first_key(content, ("_id", "id"))
-    if key is None:
-        raise InputError(f'{where}: there is no "_id" (keys found: {keys_of(content)}). Write {form}.')
-    name = content[key]
-    if isinstance(name, int) and not isinstance(name, bool):
-        return str(name)
-    if not isinstance(name, str) or not name.strip():
-        raise InputError(f'{where}: "{key}" is {shown(repr(name))} and should be a non-empty string.')
-    return well_formed(name).strip()
+    key = required_key(content, ("_id", "id"), where, form)
+    return name_from(content[key], f'"{key}"', where, may_be_number=True).strip()
 
 
 def _query_text(content: Json, where: str) -> str:
-    if "text" not in content:
-        raise InputError(f'{where}: there is no "text" (keys found: {keys_of(content)}). Write {_QUERY_FORM}.')
-    return text_under(content, "text", where)
+    return text_under(content, required_key(content, ["text"], where, _QUERY_FORM), where)
 
 
 def _document_text(content: Json, where: str) -> str:
     """Return "title text", as BEIR joins them; null counts as empty."""
-    if "text" not in content and "title" not in content:
-        raise InputError(f'{where}: there is no "text" (keys found: {keys_of(content)}). Write {_DOCUMENT_FORM}.')
+    required_key(content, ("text", "title"), where, _DOCUMENT_FORM)
     parts = [key for key in ("title", "text") if content.get(key) is not None]
     return " ".join(text_under(content, key, where, may_be_empty=True) for key in parts).strip()
 
@@ -251,22 +239,14 @@ class _Numbers:
 def _from_pairs(path: Path, content: bytes) -> Retrieval:
     queries, documents, judged = _Numbers(), _Numbers(), _Judgements()
     for where, one in objects_of(content, path, PAIR_FORM):
-        query = queries.of(text_under(one, _required(one, QUERY_NAMES, where), where))
-        document = documents.of(text_under(one, _required(one, DOCUMENT_NAMES, where), where, may_be_empty=True))
+        asked, answer = (required_key(one, names, where, PAIR_FORM) for names in (QUERY_NAMES, DOCUMENT_NAMES))
+        query = queries.of(text_under(one, asked, where))
+        document = documents.of(text_under(one, answer, where, may_be_empty=True))
         graded = first_key(one, GRADE_NAMES)
         judged.add(query, document, 1.0 if graded is None else grade_from(one[graded], f'"{graded}"', where), where)
         for text in _negatives_of(one, where):
             judged.add(query, documents.of(text), 0.0, where)
-    if not queries.by_text:
-        raise InputError(f"{path}: the file has no rows. Write {PAIR_FORM}, one a line.")
     return judged.retrieval(path, queries.columns(), documents.columns(), sha256_of([content]))
-
-
-def _required(content: Json, names: Sequence[str], where: str) -> str:
-    key = first_key(content, names)
-    if key is None:
-        raise InputError(f'{where}: there is no "{names[0]}" (keys found: {keys_of(content)}). Write {PAIR_FORM}.')
-    return key
 
 
 def _negatives_of(content: Json, where: str) -> list[str]:
@@ -275,5 +255,5 @@ def _negatives_of(content: Json, where: str) -> list[str]:
     for key in content:
         if _NEGATIVE.fullmatch(key) and content[key] is not None:
             texts = content[key] if isinstance(content[key], list) else [content[key]]
-            found += [text_under({key: text}, key, where, may_be_empty=True) for text in texts]
+            found += [text_from(text, f'"{key}"', where, may_be_empty=True) for text in texts]
     return found

@@ -13,14 +13,14 @@ from itertools import combinations
 
 from octavo.data.characters import shown, text_key
 from octavo.data.labels import unknown_label
-from octavo.data.rows import rows_in_memory
+from octavo.data.rows import rows_in_memory, texts_of
 from octavo.errors import InputError
 from octavo.types import Row, Rows
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """One text that carries several labels, and the places where it does."""
+    """One text (or pair, with a bar between) that carries several labels, and the places where it does."""
 
     text: str
     labels: tuple[str, ...]
@@ -29,7 +29,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class SplitReport:
-    """What `check_splits` found. Texts are compared without case and outer spaces.
+    """What `check_splits` found. Texts are compared without case and outer spaces; of a pair, both count.
 
     Attributes:
         shared: rows of the second split whose text is also in the first, by pair of split names.
@@ -78,7 +78,7 @@ def check_splits(train: Rows, dev: Rows, test: Rows, labels: Sequence[str] | Non
             raise unknown_label(row, labels)
     # Positions and not names: two files of the same name in different folders are still two splits.
     names = _distinct_names(splits)
-    counts = [Counter(text_key(row.text) for row in split.rows) for split in splits]
+    counts = [Counter(_key(row) for row in split.rows) for split in splits]
     return SplitReport(
         shared={
             (names[a], names[b]): count
@@ -105,13 +105,17 @@ def split_by_group(
     """
     if any(share <= 0 for share in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-9:
         raise InputError(f"Fractions must be above 0 and sum to 1, and these are {dict(fractions)}.")
-    keys = [text_key(row.text) for row in rows.rows] if groups is None else groups
+    keys = [_key(row) for row in rows.rows] if groups is None else groups
     if len(keys) != len(rows):
         raise InputError(f"There are {len(rows)} rows and {len(keys)} groups; give each row its group.")
     dealt: dict[str, list[Row]] = {name: [] for name in fractions}
     for row, key in zip(rows.rows, keys, strict=True):
         dealt[_share_at(_place(key, seed), fractions)].append(row)
     return {name: rows_in_memory(name, chosen) for name, chosen in dealt.items()}
+
+
+def _key(row: Row) -> str:
+    return text_key(*texts_of(row))
 
 
 def _place(group: str, seed: int) -> float:
@@ -137,12 +141,12 @@ def _distinct_names(splits: Sequence[Rows]) -> list[str]:
 def _conflicts(rows: Sequence[Row]) -> tuple[Conflict, ...]:
     first_with_label: dict[str, dict[str | None, Row]] = {}
     for row in rows:
-        first_with_label.setdefault(text_key(row.text), {}).setdefault(row.label, row)
+        first_with_label.setdefault(_key(row), {}).setdefault(row.label, row)
     return tuple(_conflict(list(found.values())) for found in first_with_label.values() if len(found) > 1)
 
 
 def _conflict(rows: Sequence[Row]) -> Conflict:
-    return Conflict(rows[0].text, tuple(str(r.label) for r in rows), tuple(r.source for r in rows))
+    return Conflict(" | ".join(texts_of(rows[0])), tuple(str(r.label) for r in rows), tuple(r.source for r in rows))
 
 
 def _absent(split: Rows, labels: Sequence[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from octavo.data.characters import shown, well_formed
-from octavo.data.rows import read_objects
+from octavo.data.json_lines import name_from, read_objects, required_key
 from octavo.errors import InputError
 from octavo.types import Json
 
@@ -114,14 +114,12 @@ def _row_from_object(content: Json, where: str) -> TaggedRow:
     for place, tag in enumerate(tags, 1):
         if fault := fault_of_tag(tag):
             raise InputError(f"{where}: tag {place}, {shown(tag)}, {fault}.")
-    return TaggedRow(tokens, tags, _intent_of(content, where), where)
+    intent = content.get("intent")
+    return TaggedRow(tokens, tags, None if intent is None else name_from(intent, '"intent"', where), where)
 
 
 def _strings(content: Json, key: str, meaning: str, where: str) -> tuple[str, ...]:
-    if key not in content:
-        keys = ", ".join(shown(well_formed(found)) for found in list(content)[:6]) or "none"
-        raise InputError(f'{where}: there is no "{key}" (keys found: {keys}). Write {ROW_FORMAT}.')
-    values: Any = content[key]
+    values: Any = content[required_key(content, [key], where, ROW_FORMAT)]
     if not isinstance(values, list):
         raise InputError(f'{where}: "{key}" is {shown(repr(values))} and should be a list of {meaning}.')
     if not values:
@@ -130,15 +128,6 @@ def _strings(content: Json, key: str, meaning: str, where: str) -> tuple[str, ..
         if not isinstance(value, str):
             raise InputError(f'{where}: item {place} of "{key}" is {shown(repr(value))}; write {meaning}.')
     return tuple(map(well_formed, values))
-
-
-def _intent_of(content: Json, where: str) -> str | None:
-    intent = content.get("intent")
-    if intent is None:
-        return None
-    if not isinstance(intent, str) or not intent.strip():
-        raise InputError(f'{where}: "intent" is {shown(repr(intent))} and should be a non-empty string.')
-    return well_formed(intent)
 
 
 def _check_one_scheme(rows: Sequence[TaggedRow]) -> None:

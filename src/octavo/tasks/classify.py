@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from octavo.data.json_lines import object_from_text
 from octavo.data.labels import unknown_label
-from octavo.data.rows import read_rows
+from octavo.data.rows import ROW_FORM, read_rows, texts_of, texts_under
 from octavo.data.splits import check_splits
 from octavo.errors import InputError, ModelError
 from octavo.tasks.base import Answers, FolderFacts, Groups, Head, Purpose, Reads, Split, Task, Units
@@ -24,10 +25,12 @@ from octavo.types import FloatArray, Input, IntArray, Json, Measure, Outputs, Pa
 
 TOP_LABELS = 5  # how many of the likeliest labels an answer lists
 
+_ITEM_FORM = '{"text": "..."}, or {"text": "...", "text_pair": "..."} for a pair'
+
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The answer for one text: its label, that label's probability, and the likeliest labels in order."""
+    """The answer for one text or pair: its label, that label's probability, and the likeliest labels in order."""
 
     label: str
     confidence: float
@@ -47,7 +50,7 @@ class Classify(Task):
 
     name: ClassVar[str] = "classify"
     what: ClassVar[str] = "says what a query is about"
-    row_format: ClassVar[str] = '{"text": "...", "label": "..."}'
+    row_format: ClassVar[str] = ROW_FORM
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2:
@@ -101,7 +104,7 @@ class Classify(Task):
         return Head(Reads.FIRST, len(self.labels), dense=True)
 
     def read(self, path: Path, purpose: Purpose) -> LabelledSplit:
-        """Read rows of texts and labels."""
+        """Read rows of texts, or pairs of texts, and labels."""
         return LabelledSplit(self, read_rows(path))
 
     def warnings(self, train: Split | None, dev: Split, test: Split) -> list[str]:
@@ -113,15 +116,22 @@ class Classify(Task):
         return check_splits(train.rows, dev.rows, test.rows, self.labels).warnings()
 
     def inputs_from_log(self, record: str | Json, source: str) -> list[Input]:
-        """Return the text of a line, or of an object with `text`."""
-        text = record if isinstance(record, str) else record.get("text")
-        if not isinstance(text, str):
-            raise InputError(f'{source}: there is no "text". A query log has one query a line, or objects with "text".')
-        return [text.strip()] if text.strip() else []
+        """Return the text of a line, or the text or pair of an object; none where a text is empty."""
+        if isinstance(record, str):
+            record = {"text": record}
+        text, second = texts_under(record, source, _ITEM_FORM, may_be_empty=True)
+        stripped = [one.strip() for one in (text, second) if one is not None]
+        return [_input_from(*stripped)] if all(stripped) else []
 
-    def item_from_line(self, line: str) -> str:
-        """Return the line itself."""
-        return line
+    def item_from_line(self, line: str) -> str | Pair:
+        """Return the text or pair of a JSON object with `text`; any other line is a text."""
+        try:
+            content = object_from_text(line, "the line", _ITEM_FORM) if line.lstrip().startswith("{") else {}
+        except InputError:  # a text may begin with a brace
+            content = {}
+        if "text" not in content:
+            return line
+        return _input_from(*texts_under(content, "the line", _ITEM_FORM, may_be_empty=True))
 
     def prepare(self, items: Sequence[Any]) -> list[Input]:
         """Return texts, and pairs of texts, as they are."""
@@ -192,14 +202,14 @@ class LabelledSplit:
 
     @cached_property
     def inputs(self) -> list[Input]:
-        """The texts."""
-        return [row.text if row.second is None else Pair(row.text, row.second) for row in self.rows.rows]
+        """The texts, or pairs of texts."""
+        return [_input_from(row.text, row.second) for row in self.rows.rows]
 
     @cached_property
     def units(self) -> Units:
         """The rows, looked at by label."""
         labels = [self.task.labels[i] for i in self.truth]
-        texts = [row.text if row.second is None else f"{row.text} | {row.second}" for row in self.rows.rows]
+        texts = [" | ".join(texts_of(row)) for row in self.rows.rows]
         return Units("row", texts, labels, np.arange(len(texts)), labels)
 
     @property
@@ -225,3 +235,7 @@ class LabelledSplit:
     def distance(self, outputs: Outputs, teacher: Outputs) -> float:
         """Return the mean divergence KL(teacher ‖ outputs)."""
         return float(divergence(outputs.values, teacher.values).mean())
+
+
+def _input_from(text: str, second: str | None = None) -> str | Pair:
+    return text if second is None else Pair(text, second)

@@ -36,6 +36,24 @@ def test_leaks_repetitions_conflicts_and_absent_labels_are_reported():
     assert all(warning.endswith(".") and "\n" not in warning for warning in warnings)
 
 
+def test_of_a_pair_both_texts_are_compared():
+    def rows(name, *triples):
+        return rows_in_memory(name, [Row(a, label, f"{name}:{i}", b) for i, (a, b, label) in enumerate(triples, 1)])
+
+    train = rows("train", ("a", "b", "x"), ("a", "c", "y"), ("a", None, "y"))
+    dev = rows("dev", ("A", " b", "x"), ("b", "a", "x"))
+    test = rows("test", ("a", "C", "x"), ("a", "d", "y"))
+    report = check_splits(train, dev, test)
+    assert report.shared == {("train", "dev"): 1, ("train", "test"): 1}
+    assert report.repeated == {}
+    (conflict,) = report.conflicts
+    assert (conflict.text, conflict.labels, conflict.sources) == ("a | c", ("y", "x"), ("train:2", "test:1"))
+    parts = split_by_group(rows("all", *[("a", f"{i // 2}", "x") for i in range(200)]), {"a": 0.5, "b": 0.5})
+    seconds = {name: {row.second for row in part.rows} for name, part in parts.items()}
+    assert all(seconds.values())
+    assert not seconds["a"] & seconds["b"]
+
+
 @pytest.mark.parametrize(
     ("label", "hint"), [("refnud", "Did you mean 'refund'"), ("Refund", "'refund'"), ("zz", "Known")]
 )

@@ -1,34 +1,44 @@
 import pytest
 
 from octavo.errors import ModelError
-from octavo.tasks.labels import config_from_labels, labels_from_config
+from octavo.tasks.labels import claims_architecture, config_from_labels, labels_from_config
 
 
 @pytest.mark.parametrize(
-    ("config", "words"),
+    ("names", "words"),
     [
-        ({"id2label": ["a", "b"]}, "id2label must be"),
-        ({"id2label": {"0": 1, "1": 2}}, "id2label must be"),
-        ({"id2label": {"0": "a", "2": "b"}}, "2 entries but none for id 1"),
+        (["a", "b"], "id2label must be such as"),
+        ({"0": 1, "1": 2}, "id2label must be such as"),
+        ({"0": "a", "2": "b"}, "2 entries but none for id 1"),
     ],
 )
-def test_names_that_cannot_be_used_are_refused(config, words):
-    with pytest.raises(ModelError, match=f"^config.json: .*{words}"):
-        labels_from_config(config, "config.json")
-
-
-def test_names_that_are_left_out_are_the_default_ones():
-    assert labels_from_config({}) == ("LABEL_0", "LABEL_1")
-    assert labels_from_config({"id2label": None, "num_labels": 3}) == ("LABEL_0", "LABEL_1", "LABEL_2")
+def test_names_that_name_no_outputs_are_refused(names, words):
+    with pytest.raises(ModelError, match=f"^a/config.json: .*{words}"):
+        labels_from_config({"id2label": names}, "a/config.json")
 
 
 def test_names_stand_in_the_order_of_their_ids():
     names = {str(i): f"label {i}" for i in reversed(range(12))}
-    assert labels_from_config({"id2label": names}, "") == tuple(f"label {i}" for i in range(12))
-    assert labels_from_config({"id2label": {0: "a\ud800", 1: "b"}}, "") == ("a\ufffd", "b")
+    assert labels_from_config({"id2label": names}) == tuple(f"label {i}" for i in range(12))
+    assert labels_from_config({"id2label": {0: "a\ud800", 1: "b"}}) == ("a\ufffd", "b")
+
+
+@pytest.mark.parametrize(
+    ("config", "labels"),
+    [({}, 2), ({"num_labels": 3}, 3), ({"id2label": None, "num_labels": 1}, 1), ({"num_labels": "x"}, 2)],
+)
+def test_names_that_are_left_unsaid_are_those_of_transformers(config, labels):
+    assert labels_from_config(config) == tuple(f"LABEL_{i}" for i in range(labels))
 
 
 def test_names_are_read_back_as_written():
     labels = ("refund", "问候", "")
-    assert labels_from_config(config_from_labels(labels), "") == labels
+    assert labels_from_config(config_from_labels(labels)) == labels
     assert config_from_labels(labels)["label2id"] == {"refund": 0, "问候": 1, "": 2}
+
+
+def test_an_architecture_is_told_by_its_ending():
+    assert claims_architecture({"architectures": ["BertForX", "RobertaForY"]}, "ForY")
+    for names in (None, "BertForY", [None, 3], ["ForYou"], []):
+        assert not claims_architecture({"architectures": names}, "ForY")
+    assert not claims_architecture({}, "ForY")

@@ -5,11 +5,11 @@ import pytest
 import tokenizers
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from octavo.text.vocabulary import trimmed_vocabulary
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from octavo.errors import InputError, ModelError, OctavoError
 from octavo.text import vocabulary
-from octavo.text.vocabulary import trimmed_vocabulary
 
 TEXTS = [
     "Book a table for two people tonight 🍣",
