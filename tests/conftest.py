@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from octavo.encoder.config import EncoderConfig, Family
+from octavo.tasks.base import Head, Reads
 from octavo.text.batch import TokenBatch
+from octavo.text.layout import NO_OFFSET, Positions
 
 # No test asserts a wall-clock time. In CI the examples are the same each time; elsewhere they go on searching.
 hypothesis.settings.register_profile("octavo", deadline=None, derandomize="CI" in os.environ)
@@ -24,6 +26,16 @@ hypothesis.settings.load_profile("octavo")
 VOCABULARY = 64
 _SPECIAL = 5  # ids below stand for padding, unknown, start, end, mask
 _TEXTS = ("book a table for two", "what is the weather", "cancel the order", "play some music", "turn it off")
+
+# Every kind of head that a task asks for, by a name that `make_model` and `make_batch` both know.
+HEADS = {
+    "classify": Head(Reads.FIRST, 5, dense=True),
+    "pairs": Head(Reads.FIRST, 1, dense=True),
+    "words": Head(Reads.WORDS, 5),
+    "mean": Head(Reads.MEAN, normalize=True),
+    "last": Head(Reads.LAST, normalize=True),
+    "first": Head(Reads.FIRST),
+}
 
 
 @pytest.fixture(scope="session")
@@ -37,13 +49,27 @@ def torch_on_one_thread() -> Any:
 
 @pytest.fixture(scope="session")
 def make_batch() -> Callable[..., TokenBatch]:
-    """Return a batch of random ordinary tokens with the given lengths."""
+    """Return a batch of random ordinary tokens with the given lengths, as a head of some kind is given it."""
 
-    def make(lengths: Iterable[int], seed: int = 0) -> TokenBatch:
+    def make(lengths: Iterable[int], seed: int = 0, head: str = "classify") -> TokenBatch:
         rng = np.random.default_rng(seed)
-        return TokenBatch.from_sequences([rng.integers(_SPECIAL, VOCABULARY, n).tolist() for n in lengths])
+        sequences = [rng.integers(_SPECIAL, VOCABULARY, n).tolist() for n in lengths]
+        if head == "pairs":
+            segments = [[int(place > len(ids) // 2) for place in range(len(ids))] for ids in sequences]
+            return TokenBatch.from_sequences(sequences, segments)
+        if head == "words":
+            return TokenBatch.from_sequences(sequences, reads=[_word_starts(len(ids), rng) for ids in sequences])
+        if head == "last":
+            return TokenBatch.from_sequences(sequences, reads=[[len(ids) - 1] for ids in sequences])
+        return TokenBatch.from_sequences(sequences)
 
     return make
+
+
+def _word_starts(length: int, rng: np.random.Generator) -> list[int]:
+    """The first token, then that of each word; a sequence of up to two tokens is one word."""
+    later = [place for place in range(2, length) if rng.random() < 0.6]
+    return [0, min(1, length - 1), *later]
 
 
 @pytest.fixture(scope="session")
@@ -52,20 +78,25 @@ def inputs_of() -> Callable[..., tuple[Any, ...]]:
     from octavo.encoder.running import tensors_from_layout
     from octavo.text.layout import layout_from_batch
 
-    def inputs(batch: TokenBatch, position_offset: int = 0, shape: Any = None) -> tuple[Any, ...]:
-        return tensors_from_layout(layout_from_batch(batch, position_offset, shape))
+    def inputs(batch: TokenBatch, positions: Positions = NO_OFFSET, shape: Any = None) -> tuple[Any, ...]:
+        return tensors_from_layout(layout_from_batch(batch, positions, shape))
 
     return inputs
 
 
 @pytest.fixture(scope="session")
-def make_classifier(torch_on_one_thread: Any) -> Callable[..., Any]:
-    """Return a random `SequenceClassifier`, in evaluation mode, with every parameter away from 0 and 1."""
-    from octavo.encoder.model import SequenceClassifier
+def make_model(torch_on_one_thread: Any) -> Callable[..., Any]:
+    """Return a random `EncoderWithHead`, in evaluation mode, with every parameter away from 0 and 1.
+
+    `head` is a `Head`, or the name of one in `HEADS`.
+    """
+    from octavo.encoder.model import EncoderWithHead
 
     torch = torch_on_one_thread
 
-    def make(family: str = "bert", *, seed: int = 0, outputs: int = 5, dropout: float = 0.1, **sizes: Any) -> Any:
+    def make(
+        family: str = "bert", head: Head | str = "classify", *, seed: int = 0, dropout: float = 0.1, **sizes: Any
+    ) -> Any:
         shape = {"hidden_size": 32, "layers": 2, "heads": 4, "intermediate_size": 48, "activation": "gelu"} | sizes
         roberta = family in ("roberta", "xlm-roberta")
         config = EncoderConfig(
@@ -78,7 +109,7 @@ def make_classifier(torch_on_one_thread: Any) -> Callable[..., Any]:
             position_offset=2 if roberta else 0,
             **shape,
         )
-        model = SequenceClassifier(config, outputs)
+        model = EncoderWithHead(config, HEADS[head] if isinstance(head, str) else head)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -91,16 +122,26 @@ def make_classifier(torch_on_one_thread: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def make_quantized(make_classifier: Any, make_batch: Any, inputs_of: Any) -> Callable[..., Any]:
-    """Return a `make_classifier` model, smoothed, calibrated on random batches and fake-quantized."""
+def make_classifier(make_model: Any) -> Callable[..., Any]:
+    """Return a random classifier of texts, as `make_model` does."""
+
+    def make(family: str = "bert", *, outputs: int = 5, **options: Any) -> Any:
+        return make_model(family, Head(Reads.FIRST, outputs, dense=True), **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_quantized(make_model: Any, make_batch: Any, inputs_of: Any) -> Callable[..., Any]:
+    """Return a `make_model` model, smoothed, calibrated on random batches and fake-quantized."""
     from octavo.quantize.placement import amax_by_layer, calibrate, quantize
     from octavo.quantize.smoothing import smoothing_factors
     from octavo.types import Observer
 
-    def make(family: str = "bert", *, smoothing: float = 0.5, **options: Any) -> Any:
-        model = make_classifier(family, **options)
-        offset = model.config.position_offset
-        seen = [inputs_of(make_batch([3, 9, 17, 6, 30, 12], seed), offset) for seed in range(4)]
+    def make(family: str = "bert", head: str = "classify", *, smoothing: float = 0.5, **options: Any) -> Any:
+        model = make_model(family, head, **options)
+        positions = model.config.positions
+        seen = [inputs_of(make_batch([3, 9, 17, 6, 30, 12], seed, head), positions) for seed in range(4)]
         factors = smoothing_factors(model, seen, smoothing) if smoothing else {}
         quantize(model, amax_by_layer(calibrate(model, seen, factors), Observer.MAX), factors)
         return model
@@ -110,7 +151,7 @@ def make_quantized(make_classifier: Any, make_batch: Any, inputs_of: Any) -> Cal
 
 @pytest.fixture(scope="session")
 def reaction_to_flips(torch_on_one_thread: Any) -> Callable[..., float]:
-    """Return how far a quantized model's logits move when roundings flip: the tolerance for another engine.
+    """Return how far a quantized model's outputs move when roundings flip: the tolerance for another engine.
 
     Engines sum floats in other orders, so that a value within a float error of the middle between two levels may
     round to the other one. Here one in a hundred values of every quantized tensor moves by one level, which is
@@ -156,14 +197,19 @@ def _save_tokenizer(family: str, folder: Path) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.train_from_iterator(_TEXTS, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{start} $A {end}", special_tokens=[(name, special.index(name)) for name in (start, end)]
+        single=f"{start} $A {end}",
+        pair=f"{start} $A {end} {end} $B {end}" if start == "<s>" else f"{start} $A {end} $B:1 {end}:1",
+        special_tokens=[(name, special.index(name)) for name in (start, end)],
     )
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
 @pytest.fixture(scope="session")
 def make_hf_model(torch_on_one_thread: Any) -> Callable[..., Any]:
-    """Return a random `transformers` classifier, in evaluation mode, with every parameter away from 0 and 1."""
+    """Return a random `transformers` model, in evaluation mode, with every parameter away from 0 and 1.
+
+    `kind` is the end of its class's name: `ForSequenceClassification`, `ForTokenClassification` or `Model`.
+    """
     import transformers
 
     torch = torch_on_one_thread
@@ -171,6 +217,7 @@ def make_hf_model(torch_on_one_thread: Any) -> Callable[..., Any]:
     def build(
         family: str,
         *,
+        kind: str = "ForSequenceClassification",
         labels: int = 5,
         hidden: int = 32,
         layers: int = 2,
@@ -187,7 +234,7 @@ def make_hf_model(torch_on_one_thread: Any) -> Callable[..., Any]:
             config = transformers.DistilBertConfig(
                 dim=hidden, n_layers=layers, n_heads=heads, hidden_dim=inner, activation=activation, **common
             )
-            model = transformers.DistilBertForSequenceClassification(config)
+            model = getattr(transformers, f"DistilBert{kind}")(config)
         else:
             sizes = {
                 "hidden_size": hidden,
@@ -199,7 +246,7 @@ def make_hf_model(torch_on_one_thread: Any) -> Callable[..., Any]:
             name = {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta"}[family]
             roberta = {"max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
             config = getattr(transformers, f"{name}Config")(**sizes, **common, **({} if family == "bert" else roberta))
-            model = getattr(transformers, f"{name}ForSequenceClassification")(config)
+            model = getattr(transformers, f"{name}{kind}")(config)
         return model
 
     def make(family: str, *, seed: int = 0, **options: Any) -> Any:
@@ -257,7 +304,9 @@ def _save_word_tokenizer(folder: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     special = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=special
+    )
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
@@ -278,11 +327,11 @@ def tiny_task(make_folder: Any, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Return a folder with a fine-tuned tiny my-teacher/ and its train.jsonl, dev.jsonl and test.jsonl."""
     import json
 
-    from octavo.data.rows import read_rows
     from octavo.distill.finetune import finetune
     from octavo.distill.trainer import Plan
     from octavo.encoder.folder import read_folder
     from octavo.progress import Silent
+    from octavo.tasks.classify import Classify
 
     folder = tmp_path_factory.mktemp("tiny-task")
     for seed, (name, count) in enumerate({"train": 240, "dev": 90, "test": 300}.items()):
@@ -292,7 +341,7 @@ def tiny_task(make_folder: Any, tmp_path_factory: pytest.TempPathFactory) -> Pat
     base = make_folder("bert", labels=2)
     _save_word_tokenizer(base)
     encoder = read_folder(base)
-    train, dev = (read_rows(folder / f"{name}.jsonl") for name in ("train", "dev"))
-    made = finetune(encoder, train, dev, folder / "my-teacher", plan, 64, Silent())
+    train, dev = (folder / f"{name}.jsonl" for name in ("train", "dev"))
+    made = finetune(encoder, Classify, train, dev, folder / "my-teacher", plan, 64, Silent())
     assert made.training.dev_scores[made.training.best_epoch] > 0.9
     return folder

@@ -16,6 +16,8 @@ from octavo.engines.base import Engine
 from octavo.engines.torch import TorchEngine
 from octavo.errors import EngineError
 from octavo.text.batch import TokenBatch
+from octavo.text.buckets import shape_of
+from octavo.types import Outputs
 
 MIXED = [3, 1, 17, 40, 2, 9]
 BATCHES = {
@@ -46,8 +48,10 @@ class EngineContract:
         engine.close()
 
     @pytest.fixture
-    def reference(self, subject):
-        return TorchEngine(subject.model, subject.graph.position_offset, "reference")
+    def each_engine(self, each):
+        engine = self.build(each)
+        yield engine
+        engine.close()
 
     def test_id_names_backend_version_and_precision(self, engine, subject):
         backend, precision, *_ = engine.engine_id.split("/")
@@ -57,37 +61,77 @@ class EngineContract:
         assert precision.startswith(subject.name)
 
     @pytest.mark.parametrize("lengths", BATCHES.values(), ids=BATCHES)
-    def test_equals_torch(self, engine, reference, subject, make_batch, lengths):
-        batch = make_batch(lengths)
-        output = engine.run(batch)
-        assert output.shape == (len(lengths), 5)
+    def test_equals_torch(self, each_engine, each, make_batch, lengths):
+        batch = make_batch(lengths, head=each.head)
+        output = each_engine.run(batch)
+        assert output.shape == (len(batch.read_places), each.model.width)
         assert output.dtype == np.float32
-        expected = reference.run(batch)
-        np.testing.assert_allclose(output, expected, atol=subject.tolerance(batch))
+        expected = TorchEngine(each.model, each.graph.positions, "reference").run(batch)
+        np.testing.assert_allclose(output, expected, atol=each.tolerance(batch))
 
-    def test_answers_depend_on_the_tokens(self, engine, subject, make_batch):
+    def test_answers_depend_on_the_tokens(self, each_engine, each, make_batch):
         """Else the comparisons of this class could pass for constants."""
-        batch = make_batch([9] * 8)
-        apart = engine.run(batch).std(axis=0).max()
-        assert apart > 5 * subject.tolerance(batch)
+        batch = make_batch([9] * 8, head=each.head)
+        apart = each_engine.run(batch).std(axis=0).max()
+        assert apart > 5 * each.tolerance(batch)
 
-    def test_empty_batch(self, engine):
-        output = engine.run(TokenBatch.from_sequences([]))
-        assert output.shape == (0, 5)
-        assert output.dtype == np.float32
+    def test_answers_depend_on_the_segments(self, subjects, precision, make_batch):
+        subject = subjects(precision, "pairs")
+        engine = self.build(subject)
+        pairs, texts = make_batch([9, 5], head="pairs"), make_batch([9, 5])
+        assert np.array_equal(pairs.ids, texts.ids)
+        assert np.abs(engine.run(pairs) - engine.run(texts)).max() > 5 * subject.tolerance(pairs)
+        engine.close()
 
-    def test_alone_or_in_a_batch(self, engine, subject, make_batch):
-        batch = make_batch(MIXED)
-        together = engine.run(batch)
+    def test_a_batch_without_segments_is_all_of_the_first(self, subjects, precision, make_batch):
+        subject = subjects(precision, "pairs")
+        engine = self.build(subject)
+        texts = make_batch([9, 5])
+        named = TokenBatch(texts.ids, texts.offsets, np.zeros_like(texts.ids))
+        assert np.array_equal(engine.run(texts), engine.run(named))
+        engine.close()
+
+    def test_empty_batch(self, each_engine, each, make_batch):
+        for batch in (TokenBatch.from_sequences([]), make_batch([], head=each.head)):
+            output = each_engine.run(batch)
+            assert output.shape == (0, each.model.width)
+            assert output.dtype == np.float32
+
+    def test_alone_or_in_a_batch(self, each_engine, each, make_batch):
+        batch = make_batch(MIXED, head=each.head)
+        together = Outputs(each_engine.run(batch), batch.read_offsets)
         for row in range(len(batch)):
-            alone = engine.run(batch.select([row]))
-            np.testing.assert_allclose(alone[0], together[row], atol=subject.tolerance(batch.select([row])))
+            single = batch.select([row])
+            np.testing.assert_allclose(each_engine.run(single), together[row], atol=each.tolerance(single))
 
-    def test_order_in_the_batch(self, engine, subject, make_batch):
-        batch = make_batch(MIXED)
+    def test_order_in_the_batch(self, each_engine, each, make_batch):
+        batch = make_batch(MIXED, head=each.head)
         order = np.array([4, 0, 5, 2, 1, 3])
-        permuted = engine.run(batch.select(order))
-        np.testing.assert_allclose(permuted, engine.run(batch)[order], atol=subject.tolerance(batch))
+        permuted = each_engine.run(batch.select(order))
+        expected = Outputs(each_engine.run(batch), batch.read_offsets).select(order).values
+        np.testing.assert_allclose(permuted, expected, atol=each.tolerance(batch))
+
+    @pytest.mark.parametrize("lengths", [[5, 9, 3, 7, 2], [33, 1, 1]], ids=str)
+    def test_padding_leaks_nothing(self, each_engine, each, make_batch, lengths):
+        """Padding repeats the first token: what that is must not reach the other sequences."""
+        batch = make_batch(lengths, head=each.head)
+        assert shape_of(batch) > (batch.tokens, len(batch), batch.max_length)
+        ids = batch.ids.copy()
+        ids[: lengths[0]] = ids[: lengths[0]][::-1] ^ 1
+        one, other = (
+            Outputs(each_engine.run(given), batch.read_offsets)
+            for given in (batch, TokenBatch(ids, batch.offsets, batch.segments, batch.reads))
+        )
+        others = np.arange(1, len(batch))
+        assert np.abs(one[0] - other[0]).max() > 0
+        np.testing.assert_allclose(one.select(others).values, other.select(others).values, atol=each.tolerance(batch))
+
+    def test_vectors_have_length_one_where_the_head_normalizes(self, subjects, precision, make_batch):
+        for head in ("mean", "last"):
+            engine = self.build(subjects(precision, head))
+            vectors = engine.run(make_batch(MIXED, head=head))
+            np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+            engine.close()
 
     def test_the_same_call_gives_the_same_bits(self, engine, make_batch):
         batches = [make_batch(MIXED), make_batch([5]), make_batch([60, 2])]
@@ -153,10 +197,10 @@ class EngineContract:
                 got = future.result()
                 assert got is None or np.array_equal(got, right)
 
-    def test_nan_is_an_error(self, subject, make_batch):
-        engine = self.build(subject.with_nan())
+    def test_nan_is_an_error(self, each, make_batch):
+        engine = self.build(each.with_nan())
         with pytest.raises(EngineError, match="NaN or infinity for row 0"):
-            engine.run(make_batch([3, 5]))
+            engine.run(make_batch([3, 5], head=each.head))
         engine.close()
 
 

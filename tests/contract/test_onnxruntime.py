@@ -18,7 +18,7 @@ class TestOnnxRuntime(OnnxEngineContract):
         return OnnxRuntimeEngine(subject.graph, threads=2)
 
     def test_the_u8_twin_is_preferred(self, subjects, make_batch):
-        subject = subjects["int8"]
+        subject = subjects("int8")
         canonical = replace(subject.graph, graphs={"canonical": subject.graph.graphs["canonical"]}, key="canonical")
         twin, plain = OnnxRuntimeEngine(subject.graph, threads=2), OnnxRuntimeEngine(canonical, threads=2)
         assert twin.engine_id.endswith("/int8-u8")
@@ -35,13 +35,13 @@ class TestOnnxRuntime(OnnxEngineContract):
         monkeypatch.setattr(
             "octavo.engines.onnxruntime.this_hardware", lambda: msgspec.structs.replace(here, flags=flags)
         )
-        subject, batch = subjects["int8"], make_batch(MIXED)
-        expected = TorchEngine(subject.model, subject.graph.position_offset, "reference").run(batch)
+        subject, batch = subjects("int8"), make_batch(MIXED)
+        expected = TorchEngine(subject.model, subject.graph.positions, "reference").run(batch)
         got = self.build(subject).run(batch)
         np.testing.assert_allclose(got, expected, atol=subject.tolerance(batch))
 
     def test_shapes_are_bucketed(self, subjects, make_batch, monkeypatch):
-        engine = self.build(subjects["fp32"])
+        engine = self.build(subjects("fp32"))
         seen = []
 
         class Watched:

@@ -55,14 +55,14 @@ class TestCache:
 
     def test_needs_no_onnx_bytes(self, subjects, make_batch, folder, compiled):
         """The key stands for the release: what is cached is found without reading the graph."""
-        graph = subjects["fp32"].graph
+        graph = subjects("fp32").graph
         expected = OpenVinoEngine(graph, threads=2).run(make_batch([4]))
         cached = OpenVinoEngine(replace(graph, graphs={"canonical": b""}), threads=2)
         assert np.array_equal(cached.run(make_batch([4])), expected)
 
     @pytest.mark.parametrize("change", ["key", "precision", "threads"])
     def test_another_release_precision_or_thread_count_is_compiled_anew(self, subjects, folder, compiled, change):
-        graph = subjects["fp32"].graph
+        graph = subjects("fp32").graph
         OpenVinoEngine(graph, threads=2)
         if change == "threads":
             OpenVinoEngine(graph, threads=1)
@@ -82,7 +82,7 @@ class TestCache:
         ids=["empty", "within the digest", "truncated", "a bit of the blob", "a bit of the digest"],
     )
     def test_a_damaged_blob_is_compiled_anew_and_replaced(self, subjects, make_batch, folder, compiled, damage):
-        subject = subjects["int8"]
+        subject = subjects("int8")
         expected = OpenVinoEngine(subject.graph, threads=2).run(make_batch([4]))
         (blob,) = folder.iterdir()
         whole = blob.read_bytes()
@@ -94,7 +94,7 @@ class TestCache:
         assert list(folder.iterdir()) == [blob]
 
     def test_a_blob_that_openvino_refuses_is_compiled_anew(self, subjects, make_batch, folder, compiled):
-        subject = subjects["fp32"]
+        subject = subjects("fp32")
         OpenVinoEngine(subject.graph, threads=2)
         (blob,) = folder.iterdir()
         foreign = b"a blob of some other version"
@@ -106,7 +106,7 @@ class TestCache:
         file = tmp_path / "a file"
         file.write_text("no folder", "utf-8")
         monkeypatch.setenv("OCTAVO_CACHE", str(file / "cache"))
-        assert OpenVinoEngine(subjects["fp32"].graph, threads=2).run(make_batch([4])).shape == (1, 5)
+        assert OpenVinoEngine(subjects("fp32").graph, threads=2).run(make_batch([4])).shape == (1, 5)
         assert file.read_text("utf-8") == "no folder"
 
     def test_a_full_disk_leaves_no_half_written_file(self, subjects, make_batch, folder, monkeypatch):
@@ -114,7 +114,7 @@ class TestCache:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(Path, "replace", full)
-        assert OpenVinoEngine(subjects["fp32"].graph, threads=2).run(make_batch([4])).shape == (1, 5)
+        assert OpenVinoEngine(subjects("fp32").graph, threads=2).run(make_batch([4])).shape == (1, 5)
         assert list(folder.iterdir()) == []
 
     def test_a_user_without_a_home_is_no_error(self, subjects, make_batch, monkeypatch):
@@ -125,7 +125,7 @@ class TestCache:
             raise RuntimeError("Could not determine home directory.")
 
         monkeypatch.setattr(Path, "home", nowhere)
-        assert OpenVinoEngine(subjects["fp32"].graph, threads=2).run(make_batch([4])).shape == (1, 5)
+        assert OpenVinoEngine(subjects("fp32").graph, threads=2).run(make_batch([4])).shape == (1, 5)
 
 
 class TestCacheFolder:

@@ -7,4 +7,4 @@ class TestTorch(EngineContract):
     backend = "torch"
 
     def build(self, subject):
-        return TorchEngine(subject.model, subject.graph.position_offset, subject.name)
+        return TorchEngine(subject.model, subject.graph.positions, subject.name)

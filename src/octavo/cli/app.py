@@ -25,6 +25,7 @@ from octavo.cli.overview import overview
 from octavo.cli.predict import predict
 from octavo.cli.releases import releases
 from octavo.cli.report import report
+from octavo.cli.trim_vocab import trim_vocab
 from octavo.cli.verify import verify
 from octavo.cli.version import print_version, version
 
@@ -46,7 +47,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done · 1 the gate said no · 2 bad input · 130 interrupted",
 )
 for _panel, _verbs in {
-    "Make a release": (demo, finetune, compress),
+    "Make a release": (demo, trim_vocab, finetune, compress),
     "Use a release": (predict, candidates),
     "Check a release": (certify, report, overview, releases, verify),
     "About": (version,),

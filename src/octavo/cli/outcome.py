@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 def show_compression(made: Compression, recipe: Recipe) -> None:
     """Print the ladder, the verdict, and where everything is."""
     output.line()
-    output.show(rung_table(made.certificates, made.chosen, output.console().width))
-    _show_measures(featured_certificate(made.certificates, made.chosen))
-    output.line()
-    output.line(verdict_sentence(made.certificates, made.chosen), style="bold")
+    show_rungs(made)
     output.line()
     model = recipe.store / recipe.model_name
     if made.release:
@@ -32,6 +29,14 @@ def show_compression(made: Compression, recipe: Recipe) -> None:
         output.line(f'next     octavo predict {model} "…"')
     else:
         output.line("next     read the report; more --epochs or more test rows may decide it")
+
+
+def show_rungs(made: Compression) -> None:
+    """Print the ladder and the verdict."""
+    output.show(rung_table(made.certificates, made.chosen, output.console().width))
+    _show_measures(featured_certificate(made.certificates, made.chosen))
+    output.line()
+    output.line(verdict_sentence(made.certificates, made.chosen), style="bold")
 
 
 def report_of(made: Compression) -> Path:

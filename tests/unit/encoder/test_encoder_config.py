@@ -2,6 +2,7 @@ import pytest
 
 from octavo.encoder.config import Family, config_from_hf
 from octavo.errors import ModelError
+from octavo.text.layout import Positions
 
 BERT = {
     "model_type": "bert",
@@ -36,12 +37,15 @@ def test_bert():
     assert (config.intermediate_size, config.vocabulary_size, config.type_vocabulary_size) == (64, 100, 2)
     assert (config.activation, config.layer_norm_eps, config.dropout) == ("gelu", 1e-6, 0.2)
     assert (config.position_offset, config.max_length) == (0, 128)
+    assert config.positions == Positions(0, segment_stride=128)
 
 
 @pytest.mark.parametrize("family", ["roberta", "xlm-roberta"])
 def test_roberta_counts_positions_from_after_the_padding_row(family):
     config = config_from_hf(ROBERTA | {"model_type": family}, "here")
     assert (config.family, config.position_offset, config.max_length) == (family, 2, 128)
+    assert config_from_hf(ROBERTA | {"type_vocab_size": 1}, "here").positions == Positions(2, segment_stride=0)
+    assert config.positions == Positions(2, segment_stride=130)
 
 
 def test_distilbert_spells_its_sizes_differently():
@@ -49,6 +53,7 @@ def test_distilbert_spells_its_sizes_differently():
     assert (config.hidden_size, config.layers, config.heads, config.intermediate_size) == (32, 2, 4, 64)
     assert (config.activation, config.dropout, config.layer_norm_eps) == ("relu", 0.3, 1e-12)
     assert (config.type_vocabulary_size, config.position_offset) == (0, 0)
+    assert config.positions == Positions()
 
 
 @pytest.mark.parametrize("family", ["gpt2", "deberta-v2", "modernbert", "t5", "BERT", "", None, 7, ["bert"], {}])

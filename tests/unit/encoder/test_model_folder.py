@@ -1,20 +1,50 @@
 import json
 import pickle
 import shutil
+from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from octavo.encoder.folder import (
-    classifier_from_encoder,
-    classifier_from_folder,
-    read_folder,
-    save_classifier,
-)
+from octavo.encoder import folder as folder_module
+from octavo.encoder.folder import model_from_encoder, model_from_folder, read_folder, save_model
+from octavo.encoder.running import run
 from octavo.errors import ModelError
+from octavo.tasks.base import FolderFacts, Head, Reads
+from octavo.tasks.classify import Classify
+from octavo.tasks.embed import Embed
+from octavo.tasks.labels import config_from_labels
+from octavo.tasks.rank import Rank
+from octavo.tasks.registry import task_from_facts
 
 FAMILIES = ["bert", "roberta", "xlm-roberta", "distilbert"]
+
+
+@dataclass(frozen=True)
+class Tagger:
+    """What `save_model` asks of a task, for a head that answers each word."""
+
+    labels = ("O", "B-place", "I-place")
+    head = Head(Reads.WORDS, 3)
+
+    def folder_facts(self):
+        return FolderFacts(config_from_labels(self.labels))
+
+
+TASKS = {
+    "classify": Classify(("a", "b", "ü")),
+    "rank": Rank("identity"),
+    "tag": Tagger(),
+    "embed by the mean": Embed(Reads.MEAN, normalize=True, prompts=(("query", "query: "),), dimensions=32),
+    "embed by the first": Embed(Reads.FIRST, normalize=False, similarity="dot", dimensions=32),
+    "embed by the last": Embed(Reads.LAST, normalize=True, dimensions=32),
+}
+HEADS = {"classify": "classify", "rank": "pairs", "tag": "words", "embed by the mean": "mean"} | {
+    "embed by the first": "first",
+    "embed by the last": "last",
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +76,23 @@ def assert_same_model(one, other):
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
+def classifier_from_folder(folder):
+    return model_from_folder(folder, Classify.from_folder(folder.facts).head)
+
+
+def classifier_from_encoder(folder, labels, seed):
+    return model_from_encoder(folder, Head(Reads.FIRST, labels, dense=True), seed)
+
+
+def labels_of(folder):
+    return Classify.from_folder(folder.facts).labels
+
+
 class TestRefusals:
     def test_not_a_folder(self, folder):
         with pytest.raises(ModelError, match="not a folder"):
             read_folder(folder / "config.json")
-        with pytest.raises(ModelError, match="not a folder"):
+        with pytest.raises(ModelError, match="no such folder"):
             read_folder(folder / "nowhere")
 
     def test_no_config(self, folder):
@@ -129,7 +171,7 @@ class TestRefusals:
 
     def test_no_head(self, folder):
         change_tensors(folder, lambda t: {k: v for k, v in t.items() if not k.startswith("classifier")})
-        with pytest.raises(ModelError, match=r"no classification head \(classifier\.weight\).*octavo finetune"):
+        with pytest.raises(ModelError, match=r"has no head \(classifier\.weight\).*octavo finetune"):
             classifier_from_folder(read_folder(folder))
 
     @pytest.mark.parametrize(
@@ -167,20 +209,25 @@ class TestRefusals:
     def test_no_labels_are_the_two_default_ones(self, folder):
         """`transformers` leaves them out of config.json; a head of another size is refused."""
         change_config(folder, id2label=...)
-        assert read_folder(folder).labels == ("LABEL_0", "LABEL_1")
+        assert labels_of(read_folder(folder)) == ("LABEL_0", "LABEL_1")
         with pytest.raises(ModelError, match=r"classifier\.weight has shape \(5, 32\).*asks for \(2, 32\)"):
             classifier_from_folder(read_folder(folder))
 
-    @pytest.mark.parametrize("labels", [None, [], ["a", "b"], {"0": "a", "2": "b"}, {"0": 1, "1": 2}, {"0": "a"}])
+    @pytest.mark.parametrize("labels", [[], ["a", "b"], {"0": "a", "2": "b"}, {"0": 1, "1": 2}, {"0": "a"}])
     def test_unusable_labels(self, folder, labels):
         change_config(folder, id2label=labels)
         with pytest.raises(ModelError, match=r"id2label|at least 2 labels"):
             classifier_from_folder(read_folder(folder))
 
+    def test_labels_that_are_null_are_the_default_ones(self, folder):
+        change_config(folder, id2label=None)
+        with pytest.raises(ModelError, match=r"classifier\.weight has shape \(5, 32\).*asks for \(2, 32\)"):
+            classifier_from_folder(read_folder(folder))
+
     @pytest.mark.parametrize("task", ["BertForTokenClassification", "BertForMaskedLM"])
     def test_a_model_of_another_task(self, folder, task):
         change_config(folder, architectures=[task])
-        with pytest.raises(ModelError, match=f"holds a {task}.*BertForSequenceClassification"):
+        with pytest.raises(ModelError, match=f"holds a {task}.*needs a BertForSequenceClassification"):
             classifier_from_folder(read_folder(folder))
 
     @pytest.mark.parametrize("value", [None, "BertForMaskedLM", [None], [["a"]], 3])
@@ -201,7 +248,7 @@ class _Touch:
 
 class TestReading:
     def test_labels_in_the_order_of_the_outputs(self, originals):
-        assert read_folder(originals["bert"]).labels == tuple(f"label {i}" for i in range(5))
+        assert labels_of(read_folder(originals["bert"])) == tuple(f"label {i}" for i in range(5))
 
     def test_evaluation_mode(self, originals):
         folder = read_folder(originals["bert"])
@@ -235,6 +282,85 @@ class TestReading:
             classifier_from_folder(read_folder(folder)),
             classifier_from_folder(read_folder(originals["bert"])),
         )
+
+
+class TestSentenceTransformers:
+    """Folders in which the encoder lies beside what follows it."""
+
+    @pytest.fixture
+    def nested(self, folder):
+        inner = folder / "0_Transformer"
+        inner.mkdir()
+        for file in list(folder.glob("*.*")):
+            if file.is_file():
+                file.rename(inner / file.name)
+        modules = [{"type": "m.Transformer", "path": "0_Transformer"}, {"type": "m.Pooling", "path": "1_Pooling"}]
+        (folder / "modules.json").write_text(json.dumps(modules), "utf-8")
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}', "utf-8")
+        return folder
+
+    def test_the_encoder_is_read_where_it_lies(self, nested, originals):
+        read = read_folder(nested)
+        assert read.path == nested / "0_Transformer"
+        task = task_from_facts(read.facts)
+        assert (task.pooling, task.dimensions) == (Reads.FIRST, 32)
+        expected = model_from_folder(read_folder(originals["bert"]), task.head)
+        assert_same_model(model_from_folder(read, task.head), expected)
+
+    @pytest.mark.parametrize("path", ["..", "../other", "/tmp", "a/../../b", 3, None])
+    def test_a_path_out_of_the_folder_is_refused(self, nested, path):
+        (nested / "modules.json").write_text(json.dumps([{"type": "m.Transformer", "path": path}]), "utf-8")
+        with pytest.raises(ModelError, match="leads out of the folder"):
+            read_folder(nested)
+
+    @pytest.mark.parametrize("content", ["{", "\xff"])
+    def test_broken_modules(self, nested, content):
+        (nested / "modules.json").write_text(content, "latin-1")
+        with pytest.raises(ModelError, match=r"modules\.json cannot be read as JSON"):
+            read_folder(nested)
+
+    @pytest.mark.parametrize("content", [{}, [], [3], "x", None])
+    def test_modules_that_say_nothing(self, folder, content):
+        (folder / "modules.json").write_text(json.dumps(content), "utf-8")
+        assert read_folder(folder).path == folder
+
+    def test_the_tokenizers_settings_are_among_the_facts(self, folder):
+        """Lower-casing that both files ask for is that of tokenizer.json, and no reason to refuse the folder."""
+        (folder / "modules.json").write_text('[{"type": "m.Transformer", "path": ""}]', "utf-8")
+        (folder / "sentence_bert_config.json").write_text('{"do_lower_case": true}', "utf-8")
+        (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}', "utf-8")
+        change_config(folder, id2label={"0": "LABEL_0"}, label2id={"LABEL_0": 0})
+        assert task_from_facts(read_folder(folder).facts) == Rank()
+
+
+class TestHeads:
+    def test_an_embedding_needs_no_head_whatever_the_model_was_trained_for(self, originals, make_batch):
+        read = read_folder(originals["bert"])
+        model = model_from_folder(read, Head(Reads.MEAN))
+        assert not list(model.head.parameters())
+        assert run(model, make_batch([3, 5]), read.config.positions).shape == (2, 32)
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_a_tagger_is_read(self, make_folder, family):
+        folder = read_folder(make_folder(family, kind="ForTokenClassification"))
+        model = model_from_folder(folder, Head(Reads.WORDS, 5))
+        assert torch.equal(model.head.output.weight, folder.tensors["classifier.weight"])
+        with pytest.raises(ModelError, match=r"holds a \w+ForTokenClassification.*ForSequenceClassification"):
+            model_from_folder(folder, Head(Reads.FIRST, 5, dense=True))
+
+    def test_an_encoder_alone_is_no_tagger_and_no_ranker(self, make_folder):
+        folder = read_folder(make_folder("bert", kind="Model"))
+        for head in (Head(Reads.WORDS, 5), Head(Reads.FIRST, 1, dense=True)):
+            with pytest.raises(ModelError, match=r"no head \(classifier\.weight\).*octavo finetune"):
+                model_from_folder(folder, head)
+
+    def test_a_new_head_without_a_dense_layer_is_drawn_by_the_seed(self, originals):
+        folder = read_folder(originals["bert"])
+        one, same, other = (model_from_encoder(folder, Head(Reads.WORDS, 9), seed) for seed in (1, 1, 2))
+        assert_same_model(one, same)
+        assert not torch.equal(one.head.output.weight, other.head.output.weight)
+        assert one.head.output.weight.shape == (9, 32)
 
 
 class TestEncoderAlone:
@@ -282,25 +408,54 @@ class TestSaving:
     def test_round_trip(self, originals, tmp_path, family):
         template = read_folder(originals[family])
         model = classifier_from_encoder(template, 3, seed=0)
-        save_classifier(model, ("a", "b", "ü"), template, tmp_path / "out")
+        save_model(model, Classify(("a", "b", "ü")), template, tmp_path / "out")
         read = read_folder(tmp_path / "out")
-        assert read.labels == ("a", "b", "ü")
+        assert labels_of(read) == ("a", "b", "ü")
         assert read.config == template.config
         assert_same_model(classifier_from_folder(read), model)
+
+    @pytest.mark.parametrize("name", TASKS)
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_every_task_reads_back_what_it_was(self, originals, tmp_path, make_batch, family, name):
+        task, template = TASKS[name], read_folder(originals[family])
+        model = model_from_encoder(template, task.head, seed=3)
+        save_model(model, task, template, tmp_path / "out")
+        read = read_folder(tmp_path / "out")
+        if name != "tag":
+            assert task_from_facts(read.facts) == task
+        again = model_from_folder(read, task.head)
+        assert_same_model(again, model)
+        batch = make_batch([3, 1, 9], head=HEADS[name])
+        assert np.array_equal(*(run(one, batch, read.config.positions) for one in (model, again)))
+
+    @pytest.mark.parametrize("name", TASKS)
+    def test_nothing_is_left_of_the_head_that_the_template_had(self, originals, folder, tmp_path, name):
+        change_config(folder, problem_type="regression", num_labels=7, sbert_ce_default_activation_function="x")
+        (folder / "modules.json").write_text('[{"type": "x.Pooling", "path": ""}]', "utf-8")
+        template, task = read_folder(folder), TASKS[name]
+        save_model(model_from_encoder(template, task.head, seed=3), task, template, tmp_path / "out")
+        config = json.loads((tmp_path / "out" / "config.json").read_text("utf-8"))
+        said = task.folder_facts()
+        for key in ("id2label", "label2id", "problem_type", "num_labels", "sbert_ce_default_activation_function"):
+            assert config.get(key) == said.config.get(key)
+        written = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*.json")}
+        assert written == {"config.json", "tokenizer.json", *said.files}
+        suffix = {"classify": "ForSequenceClassification", "rank": "ForSequenceClassification"}
+        assert config["architectures"] == ["Bert" + (suffix | {"tag": "ForTokenClassification"}).get(name, "Model")]
 
     def test_an_older_folder_is_replaced_whole(self, originals, tmp_path):
         template = read_folder(originals["bert"])
         out = tmp_path / "out"
         out.mkdir()
         (out / "stale.json").write_text("{}", "utf-8")
-        save_classifier(classifier_from_folder(template), template.labels, template, out)
+        save_model(classifier_from_folder(template), Classify(labels_of(template)), template, out)
         assert {file.name for file in out.iterdir()} == {"config.json", "model.safetensors", "tokenizer.json"}
         assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
     def test_onto_its_own_template(self, folder):
         template = read_folder(folder)
         model = classifier_from_encoder(template, 3, seed=0)
-        save_classifier(model, ("a", "b", "c"), template, folder)
+        save_model(model, Classify(("a", "b", "c")), template, folder)
         assert_same_model(classifier_from_folder(read_folder(folder)), model)
 
     def test_a_failure_leaves_the_older_folder_and_nothing_else(self, originals, folder, monkeypatch):
@@ -311,8 +466,8 @@ class TestSaving:
         def full(*_args, **_options):
             raise OSError("no space left on device")
 
-        monkeypatch.setattr("octavo.encoder.folder.save_file", full)
+        monkeypatch.setattr(folder_module, "save_file", full)
         with pytest.raises(OSError, match="no space"):
-            save_classifier(model, template.labels, template, folder)
+            save_model(model, Classify(labels_of(template)), template, folder)
         assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
         assert [file.name for file in folder.parent.iterdir()] == [folder.name]

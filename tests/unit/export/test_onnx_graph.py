@@ -12,8 +12,9 @@ from octavo.export.onnx_graph import OUTPUT_NAME, onnx_from_model
 from octavo.export.variants import u8_twin
 from octavo.quantize.fake_quantize import int8_weight
 from octavo.quantize.placement import QuantizedLinear, linears
+from octavo.tasks.base import Reads
 from octavo.text.buckets import shape_of
-from octavo.text.layout import INPUT_NAMES, layout_from_batch
+from octavo.text.layout import INPUT_NAMES, NO_OFFSET, layout_from_batch
 
 LENGTHS = [[1], [9], [512], [3, 1, 17, 40], [1] * 33, [12, 7]]
 
@@ -25,8 +26,8 @@ def session_of(graph: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph.SerializeToString(), options, ["CPUExecutionProvider"])
 
 
-def run(session, batch, offset, shape=None):
-    layout = layout_from_batch(batch, offset, shape)
+def run(session, batch, positions, shape=None):
+    layout = layout_from_batch(batch, positions, shape)
     return session.run(None, {name: getattr(layout, name) for name in INPUT_NAMES})
 
 
@@ -50,14 +51,15 @@ class TestFile:
             for value in (*graph.input, *graph.output)
         }
         tokens = ["tokens"]
+        reads = ["reads" if int8.model.reads is Reads.WORDS else "batch"]
         assert sizes == {
             "input_ids": tokens,
             "position_ids": tokens,
             "slots": ["batch", "length"],
             "mask": ["batch", "length"],
             "rows": tokens,
-            "first": ["batch"],
-            OUTPUT_NAME: ["batch", 5],
+            "read": reads,
+            OUTPUT_NAME: [*reads, {"pairs": 1, "classify": 5, "words": 5}.get(int8.head, 32)],
         }
 
     def test_holds_no_stack_traces_and_no_paths(self, either):
@@ -82,17 +84,19 @@ class TestFile:
             ({"heads": 4}, {"heads": 2}),
             ({"activation": "gelu"}, {"activation": "relu"}),
             ({"family": "bert"}, {"family": "distilbert"}),  # their heads differ by an activation
+            ({"head": "mean"}, {"head": "first"}),
+            ({"head": "first"}, {"head": "last"}),
             ({"seed": 0}, {"seed": 1}),
         ],
         ids=str,
     )
     def test_models_of_one_size_get_graphs_of_their_own(self, make_quantized, make_batch, inputs_of, one, other):
-        batch = make_batch([4, 9])
         for options in (one, other):
+            batch = make_batch([4, 9], head=options.get("head", "classify"))
             model = make_quantized(**{"layers": 1} | options)
             with torch.no_grad():
                 expected = model(*inputs_of(batch)).numpy()
-            got = run(session_of(onnx_from_model(model)), batch, 0)[0]
+            got = run(session_of(onnx_from_model(model)), batch, NO_OFFSET)[0]
             np.testing.assert_allclose(got, expected, atol=0.01)
 
     def test_export_leaves_the_model_as_it_was(self, make_quantized, make_batch, inputs_of):
@@ -109,7 +113,7 @@ class TestFile:
 
 class TestWeights:
     def test_are_int8_and_those_of_the_model(self, exported):
-        model, graph = exported("bert", "int8")
+        model, graph, _ = exported("bert", "int8")
         stored = {
             name: numpy_helper.to_array(tensor)
             for name, tensor in initializers(graph).items()
@@ -123,7 +127,7 @@ class TestWeights:
             assert np.array_equal(np.concatenate(parts, axis=1), levels.numpy().T)
 
     def test_no_float_copy_of_a_quantized_weight_is_left(self, exported):
-        _, graph = exported("bert", "int8")
+        graph = exported("bert", "int8").graph
         floats = [
             name
             for name, tensor in initializers(graph).items()
@@ -132,7 +136,7 @@ class TestWeights:
         assert all("embeddings" in name or "head" in name for name in floats)
 
     def test_scales_are_constants_one_per_output(self, exported):
-        _, graph = exported("bert", "int8")
+        graph = exported("bert", "int8").graph
         constants = initializers(graph)
         for node in graph.graph.node:
             if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
@@ -149,14 +153,35 @@ class TestWeights:
 class TestNumbers:
     @pytest.mark.parametrize("lengths", LENGTHS, ids=lambda lengths: f"{len(lengths)} of {max(lengths)}")
     def test_fp32_graph_equals_torch(self, fp32, make_batch, inputs_of, lengths):
-        offset = fp32.model.config.position_offset
-        batch = make_batch(lengths)
+        positions = fp32.model.config.positions
+        batch = make_batch(lengths, head=fp32.head)
+        reads = len(batch.read_places)
         with torch.no_grad():
-            expected = fp32.model(*inputs_of(batch, offset)).numpy()
+            expected = fp32.model(*inputs_of(batch, positions)).numpy()[:reads]
         session = session_of(fp32.graph)
-        np.testing.assert_allclose(run(session, batch, offset)[0], expected, atol=1e-5)
-        bucketed = run(session, batch, offset, shape_of(batch))[0]
-        np.testing.assert_allclose(bucketed[: len(batch)], expected, atol=1e-5)
+        np.testing.assert_allclose(run(session, batch, positions)[0][:reads], expected, atol=1e-5)
+        bucketed = run(session, batch, positions, shape_of(batch))[0]
+        np.testing.assert_allclose(bucketed[:reads], expected, atol=1e-5)
+        assert np.isfinite(bucketed).all()  # padding sequences too
+
+    @pytest.mark.parametrize("shape", [(16, 8, 16), (16, 4, 16), (40, 4, 32)], ids=str)
+    def test_padding_changes_nothing_and_gives_finite_rows(self, each_head, make_batch, shape):
+        """Whole sequences of padding have no token to take the mean of."""
+        positions = each_head.model.config.positions
+        batch = make_batch([5, 1, 7], head=each_head.head)
+        session = session_of(each_head.graph)
+        plain = run(session, batch, positions)[0][: len(batch.read_places)]
+        padded = run(session, batch, positions, shape)[0]
+        assert np.isfinite(padded).all()
+        np.testing.assert_allclose(padded[: len(plain)], plain, atol=1e-5)
+
+    def test_segments_matter_where_the_head_is_for_pairs(self, exported, make_batch):
+        model, graph, _ = exported("bert", "fp32", "pairs")
+        pairs, texts = make_batch([9, 5], head="pairs"), make_batch([9, 5])
+        session = session_of(graph)
+        one, other = (run(session, batch, model.config.positions)[0] for batch in (pairs, texts))
+        assert np.array_equal(pairs.ids, texts.ids)
+        assert np.abs(one - other).max() > 0.01
 
     @pytest.mark.parametrize("lengths", LENGTHS, ids=lambda lengths: f"{len(lengths)} of {max(lengths)}")
     def test_int8_graph_is_within_one_step_of_torch(self, int8, make_batch, inputs_of, lengths, reaction_to_flips):
@@ -165,23 +190,23 @@ class TestNumbers:
         Both compute the same levels from floats that differ by float errors, about 1e-6 of the range or 1e-4 of a
         step: so of ten thousand values a few lie close enough to the middle of two levels to round to the other
         one. A flip then moves the later values of its sequence by a fraction of a step and flips some of them, so
-        each sequence is judged up to its first flip, and by its logits.
+        each sequence is judged up to its first flip, and by its outputs.
         """
-        offset = int8.model.config.position_offset
-        batch = make_batch(lengths)
-        inputs = inputs_of(batch, offset)
+        positions = int8.model.config.positions
+        batch = make_batch(lengths, head=int8.head)
+        inputs = inputs_of(batch, positions)
         ours = levels_in_torch(int8.model, inputs)
         graph = copy.deepcopy(int8.graph)
         quantizing = [node for node in graph.graph.node if node.op_type == "QuantizeLinear"]
         for node in quantizing:
             graph.graph.output.append(onnx.helper.make_tensor_value_info(node.output[0], onnx.TensorProto.INT8, None))
-        logits, *theirs = run(session_of(graph), batch, offset)
-        assert len(theirs) == len(ours) == 4 + 5
+        outputs, *theirs = run(session_of(graph), batch, positions)
+        assert len(theirs) == len(ours) == int8.quantizers
         clean = np.ones(len(batch), bool)  # sequences in which nothing has flipped yet
         of_token = np.repeat(np.arange(len(batch)), batch.lengths)
         for levels, reference in zip(theirs, ours, strict=True):
             off = np.abs(levels.astype(int) - reference)
-            of_row = of_token if len(off) == len(of_token) else np.arange(len(batch))  # the last Q: first tokens
+            of_row = of_token if len(off) == len(of_token) else np.arange(len(batch))  # the last Q: read tokens
             judged = off[clean[of_row]]
             assert judged.max(initial=0) <= 1
             assert (judged > 0).sum() <= max(2, 0.002 * judged.size)
@@ -189,15 +214,15 @@ class TestNumbers:
             clean[of_row[(off > 0).any(axis=1)]] = False
         with torch.no_grad():
             expected = int8.model(*inputs).numpy()
-        np.testing.assert_allclose(logits, expected, atol=max(1e-5, reaction_to_flips(int8.model, inputs)))
+        np.testing.assert_allclose(outputs, expected, atol=max(1e-5, reaction_to_flips(int8.model, inputs)))
 
+    @pytest.mark.parametrize("head", ["classify", "pairs", "words", "mean", "last", "first"])
     def test_the_tolerance_for_flips_tells_quantized_from_float(
-        self, exported, make_batch, inputs_of, reaction_to_flips
+        self, make_model, make_quantized, make_batch, inputs_of, reaction_to_flips, head
     ):
         """Otherwise the test above would pass for a graph that quantizes nothing."""
-        model, _ = exported("bert", "int8")
-        floating, _ = exported("bert", "fp32")  # the same weights
-        inputs = inputs_of(make_batch([3, 1, 17, 40]))
+        model, floating = make_quantized("bert", head), make_model("bert", head)  # the same weights
+        inputs = inputs_of(make_batch([3, 1, 17, 40], head=head), model.config.positions)
         with torch.no_grad():
             off = (model(*inputs) - floating(*inputs)).abs().max()
         assert off > reaction_to_flips(model, inputs, share=0.002)
@@ -225,11 +250,11 @@ def levels_in_torch(model, inputs):
 
 class TestU8Twin:
     def test_is_exactly_equal(self, int8, make_batch):
-        offset = int8.model.config.position_offset
+        positions = int8.model.config.positions
         canonical, twin = session_of(int8.graph), session_of(u8_twin(int8.graph))
         for lengths in LENGTHS:
-            batch = make_batch(lengths)
-            assert np.array_equal(run(twin, batch, offset)[0], run(canonical, batch, offset)[0])
+            batch = make_batch(lengths, head=int8.head)
+            assert np.array_equal(run(twin, batch, positions)[0], run(canonical, batch, positions)[0])
 
     def test_is_exactly_equal_where_values_are_clipped(self, exported, make_batch):
         """Scales a hundred times smaller saturate both ends: -128 and 127, 0 and 255."""
@@ -238,9 +263,11 @@ class TestU8Twin:
             if name.endswith("input_scale"):
                 tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) / 100, name))
         batch = make_batch([5, 2, 30])
-        canonical, twin = run(session_of(graph), batch, 0)[0], run(session_of(u8_twin(graph)), batch, 0)[0]
+        canonical, twin, unclipped = (
+            run(session_of(one), batch, NO_OFFSET)[0] for one in (graph, u8_twin(graph), exported("bert", "int8").graph)
+        )
         assert np.array_equal(twin, canonical)
-        assert not np.array_equal(canonical, run(session_of(exported("bert", "int8").graph), batch, 0)[0])
+        assert not np.array_equal(canonical, unclipped)
 
     def test_activations_are_u8_around_128_and_weights_stay_s8(self, int8):
         twin = u8_twin(int8.graph)
@@ -268,7 +295,7 @@ class TestU8Twin:
         twin = u8_twin(int8.graph)
         constants = initializers(twin)
         zeros = [node.input[2] for node in twin.graph.node if node.input[0] in constants and len(node.input) > 2]
-        assert len(zeros) == len(set(zeros)) == 4 + 5
+        assert len(zeros) == len(set(zeros)) == int8.quantizers
 
     def test_leaves_the_canonical_graph_alone(self, int8):
         before = int8.graph.SerializeToString()

@@ -8,15 +8,13 @@ from octavo.export.onnx_graph import onnx_from_model
 from octavo.export.structure import structure_of
 from octavo.export.variants import u8_twin
 
-HEAD = ["head.dense.weight", "head.output.weight"]
-
 
 def test_int8_graph(int8):
     structure = structure_of(int8.graph)
-    # QKV, attention output and the two of the feed-forward; the last layer has Q apart from K and V.
-    assert structure.int8_matmuls == {0: 4, 1: 5}
-    assert structure.float_matmuls == HEAD
-    assert structure.quantize_nodes == 9
+    # QKV, attention output and the two of the feed-forward.
+    assert structure.int8_matmuls == int8.products
+    assert structure.float_matmuls == int8.head_weights
+    assert structure.quantize_nodes == int8.quantizers
     assert structure.asymmetric == []
 
 
@@ -24,8 +22,8 @@ def test_fp32_graph(fp32):
     structure = structure_of(fp32.graph)
     assert structure.int8_matmuls == {}
     assert structure.quantize_nodes == 0
-    assert len(structure.float_matmuls) == 9 + 2
-    assert structure.float_matmuls[-2:] == HEAD
+    assert len(structure.float_matmuls) == fp32.quantizers + len(fp32.head_weights)
+    assert structure.float_matmuls[fp32.quantizers :] == fp32.head_weights
     assert not any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in fp32.graph.graph.node)
 
 
@@ -33,6 +31,12 @@ def test_fp32_graph(fp32):
 def test_the_last_layer_alone_is_split(make_quantized, layers):
     structure = structure_of(onnx_from_model(make_quantized(layers=layers)))
     assert structure.int8_matmuls == {**dict.fromkeys(range(layers - 1), 4), layers - 1: 5}
+
+
+@pytest.mark.parametrize("head", ["words", "mean"])
+def test_no_layer_is_split_where_every_token_may_be_read(make_quantized, head):
+    structure = structure_of(onnx_from_model(make_quantized("bert", head, layers=3)))
+    assert structure.int8_matmuls == {0: 4, 1: 4, 2: 4}
 
 
 def test_attention_and_residuals_are_float(int8):
@@ -49,8 +53,8 @@ def test_attention_and_residuals_are_float(int8):
 
 def test_the_twin_is_asymmetric_and_says_so(int8):
     structure = structure_of(u8_twin(int8.graph))
-    assert structure.int8_matmuls == {0: 4, 1: 5}
-    assert len(structure.asymmetric) == 18
+    assert structure.int8_matmuls == int8.products
+    assert len(structure.asymmetric) == 2 * int8.quantizers
 
 
 def test_a_zero_point_that_is_not_zero_is_found(exported):

@@ -58,7 +58,7 @@ def test_every_rung_is_certified_on_the_engine_that_serves(made):
 def test_the_chosen_rung_is_the_int8_one_that_dev_prefers(made):
     compression, store = made
     contenders = {
-        one.rung: one.selection["dev"]["divergence"]
+        one.rung: one.selection["dev"]["distance"]
         for one in compression.certificates
         if one.selection.get("best_observer_on_dev") or one.rung == "int8-qat"
     }
@@ -205,8 +205,8 @@ def test_zero_epochs_leave_the_trained_rung_out(tiny_task, tmp_path):
 
 
 def test_an_unknown_task_and_a_foreign_label_are_refused(tiny_task, tmp_path):
-    with pytest.raises(InputError, match="Task 'tag'"):
-        compress(recipe_for(tiny_task, tmp_path / "store", task="tag"))
+    with pytest.raises(InputError, match="Task 'translate' is not known"):
+        compress(recipe_for(tiny_task, tmp_path / "store", task="translate"))
     foreign = tmp_path / "test.jsonl"
     foreign.write_text('{"text": "book it", "label": "bookings"}\n', "utf-8")
     recipe = recipe_for(tiny_task, tmp_path / "store")

@@ -46,6 +46,15 @@ class TestCalibrate:
         # In the last layer only first tokens reach the feed-forward: 4 sequences in each of 3 batches.
         assert histograms["encoder.layers.1.ffn2"].counts.sum() == 3 * 4 * 48
 
+    @pytest.mark.parametrize("head", ["words", "mean"])
+    def test_sees_every_token_of_the_last_layer_where_the_head_may_read_it(
+        self, make_model, make_batch, inputs_of, head
+    ):
+        batch = make_batch([3, 9, 17, 1], head=head)
+        histograms = calibrate(make_model(head=head), [inputs_of(batch)])
+        assert histograms["encoder.layers.1.ffn2"].counts.sum() == batch.tokens * 48
+        assert histograms["encoder.layers.1.qkv"].counts.sum() == batch.tokens * 32
+
     def test_leaves_the_model_as_it_was(self, model, batches):
         before = outputs(model, batches)
         calibrate(model, batches)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from octavo.errors import InputError, ModelError
-from octavo.tasks.base import FolderFacts, Purpose, Reads
+from octavo.tasks.base import FolderFacts, Head, Purpose, Reads
 from octavo.tasks.classify import Classify
 from octavo.types import Outputs, Pair, Row
 
@@ -225,3 +225,19 @@ def test_decode_names_what_answers_count(tmp_path_factory, logits):
     assert answers.measures[0].gains.tolist() == [float(one.label == "refund") for one in decoded]
     assert np.isfinite(answers.shown).all()
     np.testing.assert_allclose([one.confidence for one in decoded], answers.confidence, rtol=1e-6)
+
+
+def test_the_head_reads_the_first_token():
+    assert TASK.head == Head(Reads.FIRST, 3, dense=True)
+
+
+def test_of_many_labels_the_likeliest_are_listed():
+    task = Classify(tuple(f"label {i}" for i in range(20)))
+    (answer,) = task.decode(_outputs(np.arange(20)), ["a"])
+    assert list(answer.scores) == [f"label {i}" for i in (19, 18, 17, 16, 15)]
+    assert answer.scores["label 19"] == pytest.approx(1 - np.exp(-1), rel=1e-6)  # of all of them, not of the listed
+
+
+def test_a_line_says_the_label_and_the_next_ones():
+    (answer,) = TASK.decode(_outputs([0, 2, 1]), ["a"])
+    assert answer.line() == "refund  66.5%  (tracking 24.5%, greeting 9.0%)"
