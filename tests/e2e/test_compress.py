@@ -1,11 +1,12 @@
 """The whole story with the program itself: fine-tune, compress, use, interrupt."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,8 @@ def teacher(octavo, tiny_task, tmp_path_factory):
     ran = octavo("finetune", tiny_task / "my-teacher", *rows, *how, "--out", out, "--json")
     assert ran.code == 0, ran.err
     assert ran.err == ""
-    assert ran.document["dev_accuracy"] > 0.9
+    assert ran.document["task"] == "classify"
+    assert ran.document["dev_score"] == max(ran.document["dev_scores"]) > 0.9
     assert len(ran.document["dev_scores"]) >= 2
     return out
 
@@ -108,7 +110,7 @@ def test_ctrl_c_in_training_leaves_no_release(interrupted):
 
 def test_the_same_command_goes_on_from_there(interrupted, made):
     trained = next(one for one in made[1]["certificates"] if one["rung"] == "int8-qat")
-    scores = [-score for score in trained["selection"]["dev_divergence_by_epoch"]]
+    scores = [-score for score in trained["selection"]["dev_distance_by_epoch"]]
     assert len(scores) == EPOCHS + 1
     assert 2 <= len(interrupted.dev_scores) < len(scores)
     assert scores[: len(interrupted.dev_scores)] == interrupted.dev_scores
@@ -135,12 +137,15 @@ def test_predict_answers_arguments_and_lines(octavo, made):
     release = made[0] / "store/tiny"
     ran = octavo("predict", release, *QUERIES)
     assert ran.code == 0
-    assert [line.split()[0] for line in ran.out.splitlines()] == LABELS
+    lines = ran.out.splitlines()
+    assert [re.fullmatch(r" *[\d.,]+ ms  (.*)", line)[1] for line in lines[::2]] == QUERIES
+    assert [line.split()[0] for line in lines[1::2]] == LABELS
     assert "openvino" in ran.err
-    document = octavo("predict", release, "--json", "--top", 2, text="\n".join(QUERIES)).document
+    document = octavo("predict", release, "--json", text="\n".join(QUERIES)).document
+    assert document["task"] == "classify"
     assert [one["label"] for one in document["answers"]] == LABELS
     assert [one["text"] for one in document["answers"]] == QUERIES
-    assert all(one["ms"] > 0 and len(one["scores"]) == 2 for one in document["answers"])
+    assert all(one["ms"] > 0 and len(one["scores"]) == 3 for one in document["answers"])
 
 
 def test_predict_refuses_what_is_no_text_or_not_certified(octavo, program, made):
@@ -198,15 +203,26 @@ def test_serving_needs_no_torch_and_answers_the_same(octavo, made, environment, 
 
 def test_the_end_of_the_demo_answers_and_says_what_to_type(made, capsys):
     from octavo.cli import demo
+    from octavo.cli.samples import ENGLISH, Place
+    from octavo.ladder.compress import Compression
+    from octavo.progress import Silent
 
-    answers = demo._answers(made[0] / "store/tiny")
-    assert [answer["text"] for answer in answers] == list(demo.QUERIES)
-    demo._print(answers, Path("demo"), Path("demo/store"))
-    shown = capsys.readouterr().out
-    assert all(query in shown for query in demo.QUERIES)
-    assert "octavo predict demo/store/tool-intent" in shown
-    demo._print([], Path("demo"), Path("demo/store"))
-    assert "octavo predict" not in capsys.readouterr().out
+    releases = {rung: Path(folder) for rung, folder in made[1]["releases"].items()}
+    certificates = [read_certificate((path / "certificate.json").read_bytes(), rung) for rung, path in releases.items()]
+    model = replace(ENGLISH[0], questions=QUERIES)
+    place = Place(Path("demo"), Silent())
+
+    def shown(chosen):
+        compression = Compression(certificates, chosen, releases, [])
+        demo._show({model.name: compression}, (model,), place, place.store / "overview.html")
+        return capsys.readouterr().out
+
+    passed = shown(made[1]["chosen"])
+    for query, label in zip(QUERIES, LABELS, strict=True):
+        assert re.search(rf"{query}  →  {label}  \d", passed)
+    assert f"octavo predict demo/store/{model.name}" in passed
+    assert "demo/store/overview.html" in passed
+    assert "→" not in shown(None)
 
 
 def _dev_scores(checkpoint: Path) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,14 +17,12 @@ if TYPE_CHECKING:
     from octavo.encoder.trim import Trimming
     from octavo.progress import Step
 
-_REPORTED_TEXTS = 1_000  # at a time: drawing takes longer than reading
-
 
 def trim_vocab(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a BERT-family model or encoder.")],
     corpus: Annotated[
         list[Path],
-        typer.Option(metavar="FILE", help="Texts as they will come: .txt (one a line) or .jsonl; may be repeated."),
+        typer.Option(metavar="FILE", help="Texts as they will come: .txt, .tsv or .jsonl, also .gz; may be repeated."),
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write the smaller model to.")],
     as_json: options.AsJson = False,
@@ -32,8 +30,8 @@ def trim_vocab(
     """Leave out the tokens that a corpus never uses: the same model with a smaller embedding table.
 
     Most of a multilingual model is the table with a row for each of its tokens, and most rows are of languages that
-    no query is in. Every text of the corpus is cut into the same tokens as before, with the same answers. Texts that
-    differ only in case and outer spaces count as one, and the first is read.
+    no query is in. Every text of the corpus is cut into the same tokens as before, with the same answers. Of
+    a JSON line every text is read: queries, documents and words.
 
     Single characters, bytes and special tokens always stay, so that other texts become no unknowns, but rare words in
     them are cut into smaller pieces than the model is used to. Give query logs and documents, not only training rows,
@@ -48,21 +46,23 @@ def trim_vocab(
       0 done · 2 bad input, or a vocabulary that cannot be trimmed · 130 interrupted
     """
     with needs_extra():
-        from octavo.data.rows import read_texts
+        from octavo.data.logs import log_bytes
         from octavo.encoder.trim import trim_folder
-    texts = read_texts(corpus)
-    with shown_progress(as_json) as progress, progress.step("trim the vocabulary") as step:
-        made = trim_folder(folder, _watched(texts, step), out)
+    with shown_progress(as_json) as progress, progress.step("trim the vocabulary", log_bytes(corpus)) as step:
+        made = trim_folder(folder, _texts(corpus, step), out)
     _emit(made) if as_json else _print(made)
 
 
-def _watched(texts: Iterable[str], step: Step) -> Iterator[str]:
-    seen = 0
-    for seen, text in enumerate(texts, 1):
-        yield text
-        if seen % _REPORTED_TEXTS == 0:
-            step.advance(_REPORTED_TEXTS)
-    step.advance(seen % _REPORTED_TEXTS)
+def _texts(corpus: list[Path], step: Step) -> Iterator[str]:
+    """Yield the text of every line, and every text of every object: queries, documents and words are all read."""
+    from octavo.data.logs import read_records
+
+    for record, _source in read_records(corpus, step.advance):
+        if isinstance(record, str):
+            yield record
+            continue
+        for value in record.values():
+            yield from (text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str))
 
 
 def _emit(made: Trimming) -> None:

@@ -86,7 +86,7 @@ def _write_tensors(graph: onnx.ModelProto, tensors: dict[str, Tensor]) -> None:
 
 def _exported(form: nn.Module) -> onnx.ModelProto:
     # A head that reads words reads another number of tokens than there are sequences; sizes that differ stay apart.
-    reads = [[0, 1], [0, 2], [0, 1, 3]] if form.reads is Reads.WORDS else None
+    reads = [[0, 1], [0, 2], [0, 1, 3]] if str(form.reads) == Reads.WORDS else None
     layout = layout_from_batch(TokenBatch.from_sequences([[5, 6, 7], [5, 6, 7, 8, 9], [5, 6, 7, 8]], reads=reads))
     example = tuple(torch.from_numpy(getattr(layout, name)) for name in INPUT_NAMES)
     tokens, batch, length, read = (torch.export.Dim(name) for name in ("tokens", "batch", "length", "reads"))

@@ -13,7 +13,8 @@ from octavo.cli.options import EngineName, fraction_from_points
 from octavo.engines.open import Backend
 from octavo.errors import InputError
 
-VERBS = ["demo", "trim-vocab", "finetune", "compress", "predict", "certify", "report", "releases", "verify", "version"]
+VERBS = ["demo", "trim-vocab", "finetune", "compress", "predict", "candidates", "certify", "report", "overview"]
+VERBS += ["releases", "verify", "version"]
 
 
 def test_help_lists_every_verb_and_no_completion_noise(octavo):

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from octavo.cli.failures import needs_extra
+from octavo.cli.samples import CHINESE, ENGLISH, Place
 from octavo.errors import InputError, MissingExtraError
+from octavo.progress import Silent
 from octavo.store.publish import new_version
 
 ROWS = [("book a table", "label 0"), ("what is the weather", "label 1"), ("play some music", "label 2")]
@@ -96,8 +98,10 @@ def test_a_model_without_a_head_or_of_another_task(compress, teacher, tmp_path):
     folder = tmp_path / "tagger"
     transformers.BertForTokenClassification(config).save_pretrained(folder)
     (folder / "tokenizer.json").write_bytes((teacher / "tokenizer.json").read_bytes())
-    message = compress(folder)
-    assert "BertForTokenClassification" in message
+    message = compress(folder, task="classify")
+    assert "holds a BertForTokenClassification" in message
+    assert "needs a BertForSequenceClassification" in message
+    assert 'there is no "tokens"' in compress(folder)  # it says itself that it is a tagger
 
 
 def test_a_model_of_another_family(compress, teacher, tmp_path):
@@ -108,7 +112,7 @@ def test_a_model_of_another_family(compress, teacher, tmp_path):
 
 
 def test_another_task(compress, teacher):
-    assert "Task 'translate' is not known. Known: classify, embed, rank" in compress(teacher, task="translate")
+    assert "Task 'translate' is not known. Known: classify, embed, rank, tag" in compress(teacher, task="translate")
     assert "a ranker has one label, and config.json says 3" in compress(teacher, task="rank")
 
 
@@ -231,12 +235,30 @@ def test_the_demo_does_not_replace_a_model_that_it_did_not_make(tmp_path):
         _is_made(teacher, "a")
 
 
-def test_the_demo_writes_a_recipe_that_can_be_read(tmp_path):
-    from octavo.cli.demo import KD_EPOCHS, MODEL, _write_recipe
+@pytest.mark.parametrize("size", ["quick", "full"])
+@pytest.mark.parametrize("model", [*ENGLISH, *CHINESE], ids=lambda model: f"{model.name}-{model.task}")
+def test_the_demo_writes_recipes_that_can_be_read(tmp_path, model, size):
+    from octavo.cli.demo import _write_recipe
     from octavo.recipe import read_recipe
 
-    recipe = read_recipe(_write_recipe(tmp_path, 7))
-    assert (recipe.model_name, recipe.seed, recipe.distill.epochs) == (MODEL, 7, KD_EPOCHS)
+    chosen = getattr(model, size)
+    recipe = read_recipe(_write_recipe(model, chosen, Place(tmp_path, Silent()), 7))
+    assert (recipe.model_name, recipe.task, recipe.seed) == (model.name, model.task, 7)
+    assert (recipe.distill.epochs, recipe.distill.control) == (chosen.kd_epochs, chosen.control)
+    assert recipe.max_length == model.max_length
+    assert recipe.quantize.observers == tuple(chosen.observers)
     assert recipe.certify.margin == 0.01
-    assert "3,000 rows" in recipe.certify.reason
-    assert recipe.teacher == tmp_path / "teacher"
+    assert "3,000 held-out rows" in recipe.certify.reason
+    assert recipe.teacher == tmp_path / "teachers" / model.name
+    assert recipe.store == Place(tmp_path, Silent()).store
+    for path in (recipe.data.train, recipe.data.dev, recipe.data.test):
+        assert path.is_relative_to(Place(tmp_path, Silent()).data(model.name))
+
+
+def test_the_demo_shows_every_task_under_names_of_their_own():
+    from octavo.tasks.registry import NAMES
+
+    assert {model.task for model in ENGLISH} == set(NAMES)
+    assert {model.task for model in CHINESE} <= set(NAMES)
+    for stack in (ENGLISH, CHINESE):
+        assert len({model.name for model in stack}) == len(stack)
