@@ -6,7 +6,7 @@ Defaults are meant to be kept; a recipe usually names a teacher, the data and a 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -40,12 +40,13 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     Attributes:
         observers: which ways to choose clipping values are tried.
         calibration_rows: how many training rows are observed.
-        smoothing: how much of the range of outlier channels moves into the weights, 0 (none) to 1.
+        smoothing: how much of the range of outlier channels moves into the weights: `search` finds it for each layer; a
+            number from 0 (none) to 1 is SmoothQuant's, for all QKV and FFN1 inputs alike.
     """
 
     observers: tuple[Observer, ...] = tuple(Observer)
     calibration_rows: _Positive = 1024
-    smoothing: _Fraction = 0.5
+    smoothing: _Fraction | Literal["search"] = "search"
 
 
 class Distillation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

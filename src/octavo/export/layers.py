@@ -29,16 +29,31 @@ def exported_form(model: nn.Module) -> nn.Module:
     layers = [module for module in model.modules() if isinstance(module, Layer)]
     for layer in layers:
         hidden = layer.heads * layer.head_size
-        scale_query = torch.ones(3 * hidden)
-        scale_query[:hidden] = layer.head_size**-0.5
+        scale_qkv = torch.ones(3 * hidden)
+        scale_qkv[:hidden] = layer.head_size**-0.5
+        scale_qkv[2 * hidden :] /= _take_smoothing(layer.attention_output)
         query_apart = [slice(0, hidden), slice(hidden, None)]
         for name, linear in linears(layer).items():
             is_qkv = name == "qkv"
-            factor = scale_query if is_qkv else torch.ones(linear.out_features)
+            factor = scale_qkv if is_qkv else torch.ones(linear.out_features)
             slices = query_apart if is_qkv and reads_one and layer is layers[-1] else [slice(None)]
             setattr(layer, name, _ExportedLinear(linear, factor, slices))
         layer.attention = _attention
     return model
+
+
+def _take_smoothing(linear: Linear) -> Tensor | float:
+    """Return the factors that a layer's input is divided by, and leave the division to whoever makes the input.
+
+    The attention context is a mean of V's rows, channel by channel: to divide V's outputs is the same, and as they only
+    change the scales of V's weights, it costs nothing.
+    """
+    if not isinstance(linear, QuantizedLinear) or linear.smoothing is None:
+        return 1.0
+    smoothing = linear.smoothing
+    linear.weight = nn.Parameter(linear.smoothed_weight.detach())
+    linear.smoothing = None
+    return smoothing
 
 
 class _ExportedEmbeddings(nn.Module):

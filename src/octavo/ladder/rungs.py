@@ -21,7 +21,7 @@ from octavo.encoder.running import INPUTS_PER_CALL, run_all, tensors_from_layout
 from octavo.ladder.material import Material
 from octavo.progress import Progress
 from octavo.quantize.placement import amax_by_layer, calibrate, quantize
-from octavo.quantize.smoothing import smoothing_factors
+from octavo.quantize.smoothing import searched_factors, smoothing_factors
 from octavo.text.layout import layout_from_batch
 
 
@@ -95,7 +95,10 @@ def calibrated(material: Material, progress: Progress) -> list[Candidate]:
                 yield tensors_from_layout(layout_from_batch(batch, material.base.positions))
                 bar.advance()
 
-        factors = smoothing_factors(base, inputs(), settings.smoothing) if settings.smoothing else {}
+        if settings.smoothing == "search":
+            factors = searched_factors(base, inputs())
+        else:
+            factors = smoothing_factors(base, inputs(), settings.smoothing) if settings.smoothing else {}
         histograms = calibrate(base, inputs(), factors)
     candidates = []
     with progress.step("choose the observer on dev rows", len(settings.observers)) as bar:

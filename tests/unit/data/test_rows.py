@@ -81,21 +81,6 @@ def test_an_error_names_file_line_content_and_fix(tmp_path, line, words):
     assert len(message) < 500
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])
-def test_a_file_without_rows_is_refused(tmp_path, content):
-    with pytest.raises(InputError, match="no rows"):
-        read_rows(_write(tmp_path, content))
-
-
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no such file"):
-        read_rows(tmp_path / "absent.jsonl")
-    with pytest.raises(InputError, match="this is a folder"):
-        read_rows(tmp_path)
-    with pytest.raises(InputError, match="no such file"):
-        read_rows("a\0b")
-
-
 def test_labels_are_optional_where_none_are_needed(tmp_path):
     path = _write(tmp_path, '{"text": "a"}\n{"text": "b", "label": "x"}')
     assert [row.label for row in read_rows(path, labelled=False).rows] == [None, "x"]

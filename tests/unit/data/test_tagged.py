@@ -115,21 +115,6 @@ def test_an_intent_that_goes_missing_is_found_where_it_is_missing(tmp_path):
         read_tagged(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])
-def test_a_file_without_rows_is_refused(tmp_path, content):
-    with pytest.raises(InputError, match=r'no rows.*"tokens"'):
-        read_tagged(_write(tmp_path, content))
-
-
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no such file"):
-        read_tagged(tmp_path / "absent.jsonl")
-    with pytest.raises(InputError, match="this is a folder"):
-        read_tagged(tmp_path)
-    with pytest.raises(InputError, match="no such file"):
-        read_tagged("a\0b")
-
-
 def test_plain_tags_are_a_scheme_of_their_own(tmp_path):
     path = _write(tmp_path, '{"tokens": ["red", "shoes", "B-"], "tags": ["1", "NOUN", "B"]}\n')
     (row,) = read_tagged(path).rows

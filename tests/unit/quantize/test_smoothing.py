@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from octavo.quantize.placement import QuantizedLinear, amax_by_layer, calibrate, linears, quantize
-from octavo.quantize.smoothing import SMOOTHED, smoothing_factors
+from octavo.quantize.smoothing import SMOOTHED, searched_factors, smoothing_factors
 from octavo.types import Observer
 
 OUTLIER, PEAK = 3, 40.0
@@ -78,3 +78,33 @@ def test_a_channel_that_is_always_zero_keeps_a_finite_factor(make_classifier, ba
         model.encoder.layers[0].qkv.weight[:, 1] = 0
     factors = smoothing_factors(model, batches, 0.5)
     assert all(torch.isfinite(factor).all() and (factor > 0).all() for factor in factors.values())
+
+
+def _quantized(model, batches, factors):
+    copied = copy.deepcopy(model)
+    quantize(copied, amax_by_layer(calibrate(model, batches, factors), Observer.MAX), factors)
+    return copied
+
+
+def _error(model, batches, factors):
+    quantized = _quantized(model, batches, factors)
+    with torch.no_grad():
+        return float(sum((quantized(*batch) - model(*batch)).abs().mean() for batch in batches))
+
+
+def test_searched_factors_keep_the_product_and_beat_one_strength_for_all(spiky, batches):
+    searched = searched_factors(spiky, batches)
+    for name, factor in searched.items():
+        linear = linears(spiky)[name]
+        assert factor.shape == (linear.in_features,)
+        x = torch.randn(5, linear.in_features, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(
+            (x / factor) @ (linear.weight * factor).T + linear.bias, linear(x), rtol=1e-3, atol=1e-3
+        )
+    assert _error(spiky, batches, searched) < _error(spiky, batches, smoothing_factors(spiky, batches, 0.5))
+
+
+def test_the_search_is_the_same_every_time(spiky, batches):
+    one, other = searched_factors(spiky, batches), searched_factors(spiky, batches)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
