@@ -113,7 +113,7 @@ def tiny_encoder(make_folder: Any) -> Path:
     phrases = (*OPENINGS, *GENRES, *PLACES, *INTENTS.values(), *_MORE_WORDS)
     words = sorted({word for phrase in phrases for word in phrase.split()})
     vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
