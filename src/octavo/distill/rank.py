@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from octavo.distill.divergence import divergence
 from octavo.distill.steps import Objective, Step
 from octavo.tasks.rank import Rank
-from octavo.tasks.rank_split import RankSplit
+from octavo.tasks.rank_split import RankSplit, spread
 from octavo.types import IntArray, Outputs
 
 _NEVER = -1e4
@@ -46,21 +46,21 @@ def distilled(
         label_weight: share of the grades in a labelled group's loss, 0 to 1.
     """
     targets = torch.from_numpy(teacher.values[:, 0])
-    variance = float(np.var(teacher.values, dtype=np.float64)) or 1.0
+    variance = spread(teacher.values)
     groups = 0 if split is None else len(split.groups)
     grades = torch.zeros(0) if split is None else _scaled_grades(split)
 
     def loss(scores: Tensor, step: Step) -> Tensor:
         ours, theirs = scores[:, 0], targets[torch.from_numpy(step.rows)]  # (documents,)
         margins = _margin_loss(ours - theirs, step.sizes) / variance  # (groups,)
-        spread = divergence(_lists(ours, step.sizes), _lists(theirs, step.sizes), temperature) * temperature**2
+        apart = divergence(_lists(ours, step.sizes), _lists(theirs, step.sizes), temperature) * temperature**2
         weight = label_weight * torch.from_numpy(step.groups < groups).float()  # (groups,)
         if not weight.any():
-            return (margins + spread).mean()
+            return (margins + apart).mean()
         # Inputs of logs have no grades; whatever stands for those is weighed by 0.
         known = grades[torch.from_numpy(step.inputs).clamp_max(len(grades) - 1)]
         hard = _by_group(_grade_loss(ours, known), step.sizes)
-        return ((1 - weight) * (margins + spread) + weight * hard).mean()
+        return ((1 - weight) * (margins + apart) + weight * hard).mean()
 
     return loss
 

@@ -23,3 +23,8 @@ def divergence(logits: FloatArray, teacher: FloatArray) -> FloatArray:
     """Return KL(teacher ‖ student) of each row of logits, (rows,)."""
     target, answer = log_softmax(teacher), log_softmax(logits)
     return np.asarray((np.exp(target) * (target - answer)).sum(axis=-1), np.float32)
+
+
+def sigmoid(logits: FloatArray) -> FloatArray:
+    """Return 1 / (1 + exp(-logits)); large ones do not overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64))), np.float32)

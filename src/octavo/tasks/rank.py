@@ -21,6 +21,7 @@ from octavo.data.retrieval import beginning
 from octavo.errors import InputError, ModelError
 from octavo.tasks import sentence_transformers
 from octavo.tasks.base import FolderFacts, Head, Purpose, Reads, Task
+from octavo.tasks.labels import claims_architecture
 from octavo.tasks.rank_split import IDENTITY, LONGEST_GROUP, SIGMOID, RankSplit, activated, split_from_candidates
 from octavo.types import Input, Json, Outputs, Pair
 
@@ -75,8 +76,7 @@ class Rank(Task):
     @classmethod
     def claims(cls, facts: FolderFacts) -> bool:
         """Return whether the folder is a cross-encoder's, or a sequence classifier's, with exactly one label."""
-        names = facts.config.get("architectures")
-        classifies = isinstance(names, list) and any(str(name).endswith("ForSequenceClassification") for name in names)
+        classifies = claims_architecture(facts.config, "ForSequenceClassification")
         return _labels(facts) == 1 and (classifies or sentence_transformers.is_cross_encoder(facts))
 
     @classmethod

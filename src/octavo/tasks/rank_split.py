@@ -15,6 +15,7 @@ from octavo.data.candidates import Candidates
 from octavo.data.retrieval import beginning
 from octavo.errors import InputError
 from octavo.tasks.base import Answers, Groups, Purpose, Units
+from octavo.tasks.probabilities import sigmoid
 from octavo.tasks.ranking import MAP, MRR, NDCG, metrics, overlap, ranked
 from octavo.types import FloatArray, IntArray, Measure, Outputs, Pair
 
@@ -22,6 +23,7 @@ SIGMOID, IDENTITY = "sigmoid", "identity"
 ACCURACY, AUC = "accuracy", "auc"
 LONGEST_GROUP = 16  # pairs trained on together
 
+_LEAST_VARIANCE = 1e-6
 _KEPT = 3
 _RELEVANT, _IRRELEVANT = "relevant", "irrelevant"
 
@@ -74,8 +76,7 @@ class RankSplit:
 
     def distance(self, outputs: Outputs, teacher: Outputs) -> float:
         """Return the mean squared difference of the logits, in variances of the teacher's."""
-        variance = float(np.var(teacher.values, dtype=np.float64)) or 1.0
-        return float(np.square(outputs.values - teacher.values).mean(dtype=np.float64)) / variance
+        return float(np.square(outputs.values - teacher.values).mean(dtype=np.float64)) / spread(teacher.values)
 
     def _rankings(self, outputs: Outputs) -> list[IntArray]:
         logits = outputs.values[:, 0]
@@ -145,14 +146,14 @@ def split_from_candidates(candidates: Candidates, purpose: Purpose, activation: 
     )
 
 
+def spread(logits: FloatArray) -> float:
+    """Return the variance that differences of scores are measured by; of scores that are all but equal, a floor."""
+    return max(float(np.var(logits, dtype=np.float64)), _LEAST_VARIANCE)
+
+
 def activated(logits: FloatArray, activation: str) -> FloatArray:
     """Return scores as users see them."""
     return sigmoid(logits) if activation == SIGMOID else logits
-
-
-def sigmoid(logits: FloatArray) -> FloatArray:
-    """Return 1 / (1 + exp(-logits)); large ones do not overflow."""
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64))), np.float32)
 
 
 def _units(

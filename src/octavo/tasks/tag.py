@@ -20,7 +20,7 @@ from octavo.data.tagged import OUTSIDE, ROW_FORMAT, Scheme, TaggedRow, fault_of_
 from octavo.errors import InputError, ModelError
 from octavo.tasks.base import Answers, FolderFacts, Groups, Head, Purpose, Reads, Task, Units
 from octavo.tasks.entities import Iob2, f1, per_sentence
-from octavo.tasks.labels import config_from_labels, labels_from_config
+from octavo.tasks.labels import claims_architecture, config_from_labels, labels_from_config
 from octavo.tasks.tagging import Chosen, Tagging, decoded, distance, taggings
 from octavo.text.words import text_of, words_of
 from octavo.types import FloatArray, Input, IntArray, Json, Measure, Outputs, Words
@@ -56,8 +56,7 @@ class Tag(Task):
     @classmethod
     def claims(cls, facts: FolderFacts) -> bool:
         """Return whether the folder holds a `*ForTokenClassification`."""
-        names = facts.config.get("architectures")
-        return isinstance(names, list) and any(str(name).endswith("ForTokenClassification") for name in names)
+        return claims_architecture(facts.config, "ForTokenClassification")
 
     @classmethod
     def from_folder(cls, facts: FolderFacts) -> Self:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from octavo.distill.objectives import divergence
+from octavo.distill.divergence import divergence
 from octavo.distill.steps import Step
 from octavo.distill.tag import distilled, labelled
 from octavo.tasks.base import Purpose

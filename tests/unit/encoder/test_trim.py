@@ -8,10 +8,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from octavo.encoder import trim
-from octavo.encoder.folder import classifier_from_folder, read_folder
+from octavo.encoder.folder import model_from_folder, read_folder
 from octavo.encoder.running import run_all
 from octavo.encoder.trim import trim_folder
 from octavo.errors import InputError, ModelError
+from octavo.tasks.registry import task_from_facts
 from octavo.text.tokenizer import Tokenizer
 
 FAMILIES = ["bert", "roberta", "xlm-roberta", "distilbert"]
@@ -183,7 +184,8 @@ def test_our_own_classifier_answers_the_same(make_folder, out, family):
     def answers(path):
         folder = read_folder(path)
         batch = Tokenizer.from_folder(path, 32).encode(texts)
-        return run_all(classifier_from_folder(folder), batch, folder.config.position_offset)
+        head = task_from_facts(folder.facts).head
+        return run_all(model_from_folder(folder, head), batch, folder.config.positions).values
 
     assert read_folder(out).config.vocabulary_size < read_folder(original).config.vocabulary_size
     assert np.array_equal(answers(out), answers(original))
@@ -266,12 +268,12 @@ class TestOtherFiles:
         stale += [".git/HEAD", "model.safetensors.index.json", "checkpoint-500/model.safetensors"]
         for name in (*true, *stale):
             (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_text(name, "utf-8")
+            (folder / name).write_text(json.dumps(name), "utf-8")
         trim_folder(folder, CORPUS, out)
         found = {str(file.relative_to(out)) for file in out.rglob("*") if file.is_file()}
         rewritten = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
         assert found == {*true, *rewritten}
-        assert all((out / name).read_text("utf-8") == name for name in true)
+        assert all(_json(out / name) == name for name in true)
 
     def test_a_broken_tokenizer_configuration_is_named(self, folder, out):
         for content in ("{", "[]", "[" * 100_000):
@@ -297,7 +299,7 @@ def test_what_stands_before_the_padding_token_stays(folder, out):
 
 class TestRefusals:
     def test_what_is_no_model(self, tmp_path, out):
-        with pytest.raises(ModelError, match="not a folder"):
+        with pytest.raises(ModelError, match="no such folder"):
             trim_folder(tmp_path / "nowhere", CORPUS, out)
 
     def test_pickled_weights(self, folder, out):

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from octavo.data.candidates import Candidates
 from octavo.errors import InputError, ModelError
 from octavo.tasks.base import FolderFacts, Head, Purpose, Reads
+from octavo.tasks.probabilities import sigmoid
 from octavo.tasks.rank import Rank, RankedDocument, Ranking, RankRequest
-from octavo.tasks.rank_split import LONGEST_GROUP, PairSplit, RankSplit, sigmoid, split_from_candidates
+from octavo.tasks.rank_split import LONGEST_GROUP, PairSplit, RankSplit, split_from_candidates
 from octavo.types import Outputs, Pair
 
 SIGMOID = "torch.nn.modules.activation.Sigmoid"
