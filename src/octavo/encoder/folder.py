@@ -27,7 +27,8 @@ from octavo.tasks.base import FolderFacts, Head, Task
 from octavo.types import Json
 
 _PICKLED = ("pytorch_model.bin", "model.pt", "model.ckpt", "tf_model.h5")
-_TASK_FILES = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json")
+_CASING_FILE = "tokenizer_config.json"
+_TASK_FILES = ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json", _CASING_FILE)
 # Keys of `config.json` that speak of a head; a model with another head must not inherit them.
 _OF_THE_OLD_HEAD = (
     "id2label",
@@ -70,12 +71,16 @@ def read_folder(path: Path) -> ModelFolder:
     root = folder_of(path)
     if (root / "adapter_config.json").exists():
         raise ModelError(f"{root} holds a LoRA adapter. Merge it into its base model first (merge_and_unload).")
-    files = {
-        str(file.relative_to(root)): json_from_file(file)
-        for file in sorted([*root.glob("*.json"), *root.glob("*/config.json")])
-        if file.name in _TASK_FILES or file.parent != root
+    files = {name: json_from_file(root / name) for name in _TASK_FILES if (root / name).is_file()}
+    paths = _module_paths(files, root)
+    files |= {
+        f"{path}/config.json": json_from_file(root / path / "config.json")
+        for path in paths
+        if path and (root / path / "config.json").is_file()
     }
-    at = root / _transformer_path(files, root)
+    at = root / (paths[0] if paths else "")
+    if at != root and (at / _CASING_FILE).is_file():
+        files[_CASING_FILE] = json_from_file(at / _CASING_FILE)
     if not (at / "config.json").is_file():
         raise ModelError(f"{at} is not a model: it has no config.json.")
     hf_config = json_from_file(at / "config.json")
@@ -184,14 +189,14 @@ def json_from_file(path: Path) -> Any:
         raise ModelError(f"{path} cannot be read as JSON: {error}.") from None
 
 
-def _transformer_path(files: Mapping[str, Any], root: Path) -> str:
-    """Return where `sentence-transformers` keeps the encoder: at the top, or in a folder that `modules.json` names."""
+def _module_paths(files: Mapping[str, Any], root: Path) -> list[str]:
+    """Return where `sentence-transformers` keeps its modules, the encoder first; "" is the top of the folder."""
     modules = files.get("modules.json")
-    first = modules[0] if isinstance(modules, list) and modules else None
-    path = first.get("path", "") if isinstance(first, dict) else ""
-    if not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
-        raise ModelError(f"{root / 'modules.json'}: the path {path!r} leads out of the folder.")
-    return path
+    paths = [one.get("path", "") for one in modules if isinstance(one, dict)] if isinstance(modules, list) else []
+    for path in paths:
+        if not isinstance(path, str) or Path(path).is_absolute() or ".." in Path(path).parts:
+            raise ModelError(f"{root / 'modules.json'}: the path {path!r} leads out of the folder.")
+    return paths
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

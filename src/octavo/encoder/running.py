@@ -40,7 +40,7 @@ def run_all(
     """
     order = np.argsort(-batch.lengths, kind="stable")
     parts = []
-    for start in range(0, len(order), INPUTS_PER_CALL):
+    for start in range(0, max(1, len(order)), INPUTS_PER_CALL):  # an empty batch has a width, too
         chosen = order[start : start + INPUTS_PER_CALL]
         parts.append(run(model, batch.select(chosen), positions))
         done(len(chosen))

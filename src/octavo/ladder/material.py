@@ -128,7 +128,8 @@ def gather(recipe: Recipe, work: Path, progress: Progress) -> Material:
 
 
 def _source(folder: ModelFolder, task: Task, max_length: int) -> Source:
-    tokenizer = Tokenizer.from_folder(folder.path, max_length=min(max_length, folder.config.max_length))
+    length = min(max_length, folder.config.max_length)
+    tokenizer = Tokenizer.from_folder(folder.path, length, reads_last=task.head.reads_last)
     return Source(folder, model_from_folder(folder, task.head), tokenizer)
 
 

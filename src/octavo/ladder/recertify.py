@@ -122,7 +122,7 @@ def _teacher_from_folder(folder: Path, model: Model) -> _Teacher:
     _check_same_task(folder, task, model)
     length = model.config.max_length
     engine = TorchEngine(model_from_folder(read, task.head), read.config.positions, "fp32")
-    tokenizer = Tokenizer.from_folder(read.path, max_length=length)
+    tokenizer = Tokenizer.from_folder(read.path, max_length=length, reads_last=task.head.reads_last)
     return _Teacher(tokenizer, engine.run, "torch_fp32", torch_fp32(read.path, task.head, length))
 
 

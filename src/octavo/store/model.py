@@ -17,6 +17,7 @@ from octavo.engines.open import ROLE, Backend, open_engine
 from octavo.errors import ReleaseError
 from octavo.store.contents import Golden, ReleaseConfig, content_from_bytes, input_from_json
 from octavo.store.release import Release, open_release
+from octavo.tasks.base import Task
 from octavo.tasks.registry import task_from_settings
 from octavo.text.buckets import single_shapes
 from octavo.text.layout import Positions
@@ -28,14 +29,20 @@ class Model:
     """A loaded release. Thread-safe. Close it, or use it in a `with` block."""
 
     def __init__(
-        self, release: Release, config: ReleaseConfig, certificate: Certificate, tokenizer: Tokenizer, engine: Engine
+        self,
+        release: Release,
+        config: ReleaseConfig,
+        certificate: Certificate,
+        task: Task,
+        tokenizer: Tokenizer,
+        engine: Engine,
     ) -> None:
         self.release = release
         self.config = config
         self.certificate = certificate
         self.tokenizer = tokenizer
         self.engine = engine
-        self.task = task_from_settings(config.task, config.settings, f"{release.folder}/config.json")
+        self.task = task
 
     def predict(self, items: Sequence[Any]) -> list[Any]:
         """Return the answer to each item, in order.
@@ -94,11 +101,15 @@ def load(
     if not allow_uncertified:
         check_certified(release, config, certificate, chosen)
     max_length = config.max_length
+    task = task_from_settings(config.task, config.settings, f"{release.folder}/config.json")
     tokenizer = Tokenizer.from_bytes(
-        release.read("tokenizer.json"), max_length=max_length, source=f"{release.folder}/tokenizer.json"
+        release.read("tokenizer.json"),
+        max_length=max_length,
+        source=f"{release.folder}/tokenizer.json",
+        reads_last=task.head.reads_last,
     )
     engine = open_engine(chosen, graph_from_release(release, config, chosen), threads=threads)
-    model = Model(release, config, certificate, tokenizer, engine)
+    model = Model(release, config, certificate, task, tokenizer, engine)
     try:
         shapes = [*single_shapes(max_length), *config.shapes]
         engine.warm_up([dummy_batch(shape) for shape in shapes])

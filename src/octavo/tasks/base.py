@@ -45,6 +45,11 @@ class Head:
     dense: bool = False
     normalize: bool = False
 
+    @property
+    def reads_last(self) -> bool:
+        """Whether batches have to say so: a batch that says nothing is read at each sequence's first token."""
+        return self.reads is Reads.LAST
+
 
 class Purpose(StrEnum):
     """What a split is read for."""

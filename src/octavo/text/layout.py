@@ -92,6 +92,8 @@ def layout_from_batch(
     reads = batch.read_places
     # More reads than tokens: a sequence without special tokens has its first one read twice.
     read_size = sequences if len(reads) == len(batch) else max(tokens, len(reads))
+    if shape is None:
+        read_size = len(reads)
     slots = np.zeros(sequences * length, np.int64)
     slots[slot] = np.arange(batch.tokens)
     mask = np.full(sequences * length, MASKED, np.float32)

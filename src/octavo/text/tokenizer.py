@@ -32,17 +32,21 @@ _VOCABULARIES = (
 class Tokenizer:
     """Turns inputs into a `TokenBatch`. Thread-safe; it never pads, and cuts at `max_length` tokens only."""
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, max_length: int, unknown_id: int | None) -> None:
+    def __init__(
+        self, tokenizer: tokenizers.Tokenizer, max_length: int, unknown_id: int | None, reads_last: bool = False
+    ) -> None:
         self._tokenizer = tokenizer
+        self._reads_last = reads_last
         self._unknown_id = unknown_id
         self._direction = str((tokenizer.truncation or {}).get("direction", "right"))
         self.max_length = max_length
 
     @classmethod
-    def from_bytes(cls, tokenizer_json: bytes, *, max_length: int, source: str) -> Tokenizer:
+    def from_bytes(cls, tokenizer_json: bytes, *, max_length: int, source: str, reads_last: bool = False) -> Tokenizer:
         """Build from the content of a `tokenizer.json`; `source` is what errors call it.
 
-        Padding and truncation stored in the file are switched off: they belong to whoever saved it.
+        Padding and truncation stored in the file are switched off: they belong to whoever saved it. With `reads_last`
+        the batches of texts say that the model's head reads the last token of each.
 
         Raises:
             ModelError: the content is not a tokenizer that the `tokenizers` library can load.
@@ -59,10 +63,10 @@ class Tokenizer:
         direction = (tokenizer.truncation or {}).get("direction", "right")
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_length, direction=direction)
-        return cls(tokenizer, max_length, _unknown_id(tokenizer, content))
+        return cls(tokenizer, max_length, _unknown_id(tokenizer, content), reads_last)
 
     @classmethod
-    def from_folder(cls, path: str | Path, max_length: int) -> Tokenizer:
+    def from_folder(cls, path: str | Path, max_length: int, *, reads_last: bool = False) -> Tokenizer:
         """Build from the `tokenizer.json` in a model folder.
 
         Raises:
@@ -74,7 +78,7 @@ class Tokenizer:
             content = file.read_bytes()
         except OSError as error:
             raise _missing(Path(path), error) from error
-        return cls.from_bytes(content, max_length=max_length, source=str(file))
+        return cls.from_bytes(content, max_length=max_length, source=str(file), reads_last=reads_last)
 
     @cached_property
     def vocabulary_size(self) -> int:
@@ -98,6 +102,12 @@ class Tokenizer:
             InputError: nothing is left of a text or a word, and the tokenizer has no unknown token; the first text
                 of a pair leaves no room for the second; or the special tokens of pairs leave no room for texts.
         """
+        batch = self._encoded(inputs)
+        if not self._reads_last or batch.reads is not None:
+            return batch
+        return TokenBatch(batch.ids, batch.offsets, batch.segments, batch.offsets[1:] - 1)
+
+    def _encoded(self, inputs: Sequence[Input]) -> TokenBatch:
         by_kind: dict[type, list[int]] = {}
         for row, item in enumerate(inputs):
             by_kind.setdefault(_kind(item), []).append(row)
