@@ -385,18 +385,18 @@ def test_a_hub_id_is_as_good_as_a_folder(octavo_here, rows_of, teacher_of, tmp_p
 
     def snapshot(hub_id, **_options):
         asked.append(hub_id)
-        return str(teacher_of("classify")[0])
+        return str(teacher_of("embed-beir")[0])
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    rows = rows_of("classify")
+    rows = rows_of("embed-beir")
     files = ("--train", rows.train, "--dev", rows.dev, "--test", rows.test)
     how = ("--epochs", 0, "--timing-s", "0.1", "--margin", 10, "--json")
-    ran = octavo_here("compress", "org/intent", *files, *how)
+    ran = octavo_here("compress", "org/search", *files, *how)
     assert ran.code == 0, ran.err
-    assert Path(ran.document["release"]).parent == Path("store/intent")
-    assert set(asked) == {"org/intent"}
-    again = ("certify", "store/intent", "--test", rows.test, "--teacher", "org/intent", "--timing-s", "0.1", "--json")
+    assert Path(ran.document["release"]).parent == Path("store/search")
+    assert set(asked) == {"org/search"}
+    again = ("certify", "store/search", "--test", rows.test, "--teacher", "org/search", "--timing-s", "0.1", "--json")
     assert octavo_here(*again).document["verdict"] == "pass"
 
 

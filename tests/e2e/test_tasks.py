@@ -22,7 +22,7 @@ from octavo.tasks.base import Purpose
 from octavo.types import Observer, Verdict
 
 NAMES = [
-    "classify",
+    pytest.param("classify", marks=pytest.mark.slow),  # test_compress.py tells the same story, in processes of its own
     "tag",
     "embed-beir",
     pytest.param("embed-pairs", marks=pytest.mark.slow),
