@@ -5,6 +5,7 @@ Defaults are meant to be kept; a recipe usually names a teacher, the data and a 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ import msgspec
 from octavo.errors import InputError
 from octavo.types import Observer
 
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _AboveZero = Annotated[float, msgspec.Meta(gt=0)]
@@ -142,6 +144,11 @@ def _decoded(kind: type, value: Any) -> Any:
     raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
 
 
+def is_hub_id(path: Path) -> bool:
+    """Return whether a path that does not exist could be the id of a model on the hub, such as `org/name`."""
+    return not path.exists() and not path.is_absolute() and _HUB_ID.fullmatch(str(path)) is not None
+
+
 def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
     data = msgspec.structs.replace(
         recipe.data,
@@ -150,4 +157,7 @@ def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
         test=folder / recipe.data.test,
         unlabelled=tuple(folder / path for path in recipe.data.unlabelled),
     )
-    return msgspec.structs.replace(recipe, teacher=folder / recipe.teacher, store=folder / recipe.store, data=data)
+    # A folder beside the recipe goes before a model of the same name on the hub.
+    beside = folder / recipe.teacher
+    teacher = recipe.teacher if is_hub_id(recipe.teacher) and not beside.exists() else beside
+    return msgspec.structs.replace(recipe, teacher=teacher, store=folder / recipe.store, data=data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -11,9 +10,8 @@ import msgspec
 
 from octavo.cli.options import fraction_from_points
 from octavo.errors import InputError
-from octavo.recipe import DataFiles, Recipe, read_recipe
+from octavo.recipe import DataFiles, Recipe, is_hub_id, read_recipe
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
@@ -48,7 +46,7 @@ def recipe_from(source: Path, typed: Overrides) -> Recipe:
         return _overridden(_recipe_for_teacher(source, typed), typed)
     if source.suffix == ".toml" or source.is_file():
         return _overridden(read_recipe(source), typed)
-    if _HUB_ID.fullmatch(str(source)) and not source.is_absolute():
+    if is_hub_id(source):
         return _overridden(_recipe_for_teacher(source, typed), typed)
     raise InputError(
         f"{source}: there is no such file or folder. Give a recipe (recipe.toml), the teacher's folder, or a hub id "

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from octavo.errors import ModelError
+from octavo.recipe import is_hub_id
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # Weights as safetensors, configuration and tokenizer. No code, no pickle.
 _FILES = ("*.json", "*.safetensors", "*/config.json")
 _NOT_FILES = ("onnx/*", "openvino/*")
@@ -29,11 +28,6 @@ def folder_of(path: Path) -> Path:
             "tokenizer.json, or a hub id such as org/name."
         )
     return _snapshot(str(path))
-
-
-def is_hub_id(path: Path) -> bool:
-    """Return whether a path that does not exist could be a hub id."""
-    return not path.exists() and not path.is_absolute() and _HUB_ID.fullmatch(str(path)) is not None
 
 
 def _snapshot(hub_id: str) -> Path:

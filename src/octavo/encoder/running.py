@@ -71,6 +71,8 @@ def run_to_file(
         part = batch.select(np.arange(start, min(start + chunk, len(batch))))
         values[offsets[start] : offsets[start + len(part)]] = run_all(model, part, positions).values
         values.flush()
-        done_file.write_text(str(start + len(part)))
+        draft = done_file.with_suffix(".partial")
+        draft.write_text(str(start + len(part)))
+        draft.replace(done_file)
         done(len(part))
     return Outputs(values, offsets)

@@ -65,6 +65,8 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot build the engine: {_first_line(error)}") from None
         self._width = int(self._compiled.output(0).get_partial_shape()[1].get_length())
+        # A graph need not use all of them: with one layer, a head that reads one token needs no `rows`.
+        self._inputs = [name for name in INPUT_NAMES if any(name in port.names for port in self._compiled.inputs)]
         self._lock = threading.Lock()
         self._open = True
 
@@ -78,7 +80,7 @@ class OpenVinoEngine:
         if self._open and not len(batch):
             return np.zeros((0, self._width), np.float32)
         layout = bucketed_layout(batch, self._positions)
-        inputs = {name: getattr(layout, name) for name in INPUT_NAMES}
+        inputs = {name: getattr(layout, name) for name in self._inputs}
         with self._lock:
             if not self._open:
                 raise closed_error(self._id)

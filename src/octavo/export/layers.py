@@ -26,6 +26,9 @@ def exported_form(model: nn.Module) -> nn.Module:
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, _ExportedEmbeddings(module))
     reads_one = bool(model.reads_one)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0  # has no part in a graph, and graphs of one size are traced once
     layers = [module for module in model.modules() if isinstance(module, Layer)]
     for layer in layers:
         hidden = layer.heads * layer.head_size

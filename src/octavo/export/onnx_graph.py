@@ -37,7 +37,7 @@ def onnx_from_model(model: nn.Module) -> onnx.ModelProto:
     form = exported_form(model)
     shapes = [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in form.state_dict().items()]
     # The number of heads and the activations show in the configuration alone, what the head reads nowhere else.
-    key = f"{form.config} {form.reads} {form.head.normalize} {form} {shapes}"
+    key = f"{form.config} {form.reads} {form.get_submodule('head').normalize} {form} {shapes}"
     if key not in _traces:
         while len(_traces) >= _MOST_TRACES:
             del _traces[next(iter(_traces))]

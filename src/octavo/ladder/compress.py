@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -80,7 +81,9 @@ def compress(
         material = gather(recipe, work, progress)
         for warning in material.warnings:
             progress.say(f"note: {warning}")
-        return _climb(material, work, progress, backend, reproduce)
+        made = _climb(material, work, progress, backend, reproduce)
+        shutil.rmtree(work, ignore_errors=True)  # what an interrupted run would have gone on from
+        return made
     except KeyboardInterrupt:
         raise Interrupted("Stopped. No release was written; run the same command again to go on.") from None
 

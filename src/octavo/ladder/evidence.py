@@ -28,8 +28,13 @@ class HeldOut:
     @property
     def traffic(self) -> list[Input]:
         """What users send and wait for: no document that is embedded beforehand."""
-        units = self.split.units
-        return [self.split.inputs[i] for i in (units.inputs if units.timed is None else units.timed)]
+        return asked_inputs(self.split)
+
+
+def asked_inputs(split: Split) -> list[Input]:
+    """Return the inputs of a split that users send: queries and pairs, but no corpus."""
+    units = split.units
+    return [split.inputs[i] for i in (units.inputs if units.timed is None else units.timed)]
 
 
 def evidence_from_engine(

@@ -13,7 +13,7 @@ from octavo.encoder.model import EncoderWithHead
 from octavo.encoder.running import run_all
 from octavo.encoder.trim import trim_folder
 from octavo.errors import InputError
-from octavo.ladder.evidence import HeldOut
+from octavo.ladder.evidence import HeldOut, asked_inputs
 from octavo.ladder.logs import Log, joined, on_disk, outputs_on_disk, read_log
 from octavo.progress import Progress
 from octavo.recipe import Recipe
@@ -113,7 +113,8 @@ def gather(recipe: Recipe, work: Path, progress: Progress) -> Material:
     train = task.read(recipe.data.train, Purpose.TRAIN) if recipe.data.train else None
     if train is None and not recipe.data.unlabelled:
         raise InputError("There is nothing to learn from: give training rows (--train) or query logs (--unlabelled).")
-    log = read_log(recipe.data.unlabelled, task, [*dev.inputs, *test.inputs]) if recipe.data.unlabelled else None
+    asked = [*asked_inputs(dev), *asked_inputs(test)]
+    log = read_log(recipe.data.unlabelled, task, asked) if recipe.data.unlabelled else None
     base = _trimmed(teacher, task, train, log, recipe, work, progress) if recipe.trim_vocabulary else teacher
     return Material(
         recipe=recipe,

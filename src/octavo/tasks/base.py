@@ -286,6 +286,11 @@ def _overlaps(train: Split | None, dev: Split, test: Split) -> list[str]:
     for first, second in combinations(keys, 2):
         known = set(keys[first])
         if shared := sum(key in known for key in keys[second]):
-            what = f"{shared} {test.units.word}{'' if shared == 1 else 's'}"
-            found.append(f"{second} shares {what} with {first}, which flatters the model.")
+            found.append(f"{second} shares {_counted(shared, test.units.word)} with {first}, which flatters the model.")
     return found
+
+
+def _counted(count: int, word: str) -> str:
+    if count == 1:
+        return f"1 {word}"
+    return f"{count} {word[:-1]}ies" if word.endswith("y") else f"{count} {word}s"

@@ -179,9 +179,10 @@ class Embed(Task):
         return EmbedSplit.from_retrieval(read_retrieval(path), purpose, prompts, self.similarity)
 
     def inputs_from_log(self, record: str | Json, source: str) -> list[Input]:
-        """Return a query's input, a document's, or both; a plain line is a query."""
+        """Return a query's input, a document's, or both; a plain line is a query, with its document after a tab."""
         if isinstance(record, str):
-            record = {QUERY: record}
+            query, tab, document = record.partition("\t")
+            record = {QUERY: query, DOCUMENT: document} if tab else {QUERY: record}
         known = {"text": QUERY, QUERY: QUERY, DOCUMENT: DOCUMENT}
         keys = [key for key in known if key in record]
         if not keys:

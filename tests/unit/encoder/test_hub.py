@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from octavo.encoder.folder import read_folder
-from octavo.encoder.hub import folder_of, is_hub_id
+from octavo.encoder.hub import folder_of
 from octavo.errors import ModelError
+from octavo.recipe import is_hub_id
 
 
 @pytest.fixture
