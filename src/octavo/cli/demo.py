@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _MARGIN_POINTS = 1.0
 _REASON = "The margin is 1.0 point: fewer than 3,000 held-out rows cannot decide the usual half point."
-_BATCH_SIZE = 32
 _RECIPE = """\
 # What `octavo demo` compresses; run it again with: octavo compress {file}
 teacher = "{teacher}"
@@ -41,6 +40,7 @@ observers = [{observers}]
 
 [distill]
 epochs = {epochs}
+batch_size = {batch_size}
 control = {control}
 
 [certify]
@@ -136,6 +136,7 @@ def _write_recipe(model: SampleModel, size: Size, place: Place, seed: int) -> Pa
         test=test,
         observers=", ".join(f'"{name}"' for name in size.observers),
         epochs=size.kd_epochs,
+        batch_size=model.batch_size,
         control=str(size.control).lower(),
         margin=options.fraction_from_points(_MARGIN_POINTS),
         reason=_REASON,
@@ -152,7 +153,7 @@ def _make_teacher(model: SampleModel, size: Size, place: Place, seed: int) -> No
     from octavo.tasks.registry import task_named
 
     encoder = model.encoder(place)
-    plan = Plan(epochs=size.epochs, learning_rate=size.learning_rate, batch_size=_BATCH_SIZE, seed=seed)
+    plan = Plan(epochs=size.epochs, learning_rate=size.learning_rate, batch_size=model.batch_size, seed=seed)
     train, dev = (place.data(model.name) / name for name in model.files[:2])
     folder = place.out / "teachers" / model.name
     folder.parent.mkdir(parents=True, exist_ok=True)

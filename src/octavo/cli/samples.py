@@ -12,7 +12,8 @@ from typing import Any
 
 # Documents per query that a ranker is trained and judged on.
 _LIST_SIZE = 6
-_TEST_LIST_SIZE = 12
+_TEST_LIST_SIZE = 8
+_FEW_PAGES, _FEW_PAIRS = 1500, 640
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,9 @@ class Size:
     epochs: int
     learning_rate: float
     kd_epochs: int
-    observers: Sequence[str] = ("percentile", "mse")
+    observers: Sequence[str] = ("mse",)
     control: bool = False
-    timing_s: float = 8.0
+    timing_s: float = 4.0
 
 
 def _minilm(place: Place) -> Path:
@@ -58,6 +59,7 @@ class SampleModel:
         full: how it is trained properly.
         questions: items for `predict`, to show at the end.
         encoder: the folder that is fine-tuned.
+        batch_size: rows, pairs or lists per step.
     """
 
     name: str
@@ -70,6 +72,7 @@ class SampleModel:
     full: Size
     questions: Sequence[Any]
     encoder: Callable[[Place], Path] = _minilm
+    batch_size: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +112,19 @@ def _slots(folder: Path, place: Place, full: bool) -> None:
 def _search(folder: Path, place: Place, full: bool) -> None:
     from octavo.data.sample import write_search
 
-    write_search(folder, None if full else 2000)
+    write_search(folder, None if full else _FEW_PAGES)
+    if not full:
+        _keep(folder / "qrels" / "train.tsv", _FEW_PAIRS)
+
+
+def _keep(file: Path, rows: int) -> None:
+    """Keep the header and the first rows of a table; pages are in no order that matters."""
+    lines = file.read_text("utf-8").splitlines(keepends=True)
+    file.write_text("".join(lines[: rows + 1]), "utf-8")
 
 
 def _candidates(folder: Path, place: Place, full: bool) -> None:
-    few: dict[str, int | None] = {"train": 400, "dev": 60, "test": 320}
+    few: dict[str, int | None] = {"train": 200, "dev": 40, "test": 300}
     _mine("tool-match", folder, place, dict.fromkeys(few) if full else few)
 
 
@@ -141,7 +152,7 @@ ENGLISH = (
         write=_intent,
         files=_JSONL,
         max_length=128,
-        quick=Size(epochs=4, learning_rate=5e-4, kd_epochs=1),
+        quick=Size(epochs=2, learning_rate=7e-4, kd_epochs=1, observers=("percentile", "mse")),
         full=Size(epochs=6, learning_rate=5e-4, kd_epochs=3, observers=_EVERY, control=True, timing_s=40.0),
         questions=("list all running containers", "undo the last commit but keep the changes"),
     ),
@@ -152,7 +163,7 @@ ENGLISH = (
         write=_slots,
         files=_JSONL,
         max_length=64,
-        quick=Size(epochs=3, learning_rate=5e-4, kd_epochs=1),
+        quick=Size(epochs=2, learning_rate=5e-4, kd_epochs=1),
         full=Size(epochs=5, learning_rate=3e-4, kd_epochs=3, observers=_EVERY, control=True, timing_s=40.0),
         questions=("turn on the lamp in the kitchen", "set a timer for ten minutes"),
     ),
@@ -173,9 +184,10 @@ ENGLISH = (
         say="the order of the pages that the embedder found for a request",
         write=_candidates,
         files=_JSONL,
-        max_length=64,
+        max_length=48,
         quick=Size(epochs=1, learning_rate=2e-4, kd_epochs=1),
         full=Size(epochs=3, learning_rate=1e-4, kd_epochs=2, observers=_EVERY, control=True, timing_s=40.0),
+        batch_size=8,
         questions=(
             (
                 "list all running containers",

@@ -164,6 +164,9 @@ def _distilled(
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # the targets are the teacher's answers without dropout
+        if isinstance(module, nn.Embedding):
+            # Not quantized, so there is nothing to mend: the words that no training row has keep their neighbours.
+            module.weight.requires_grad_(False)
     dev, train_set = material.dev, material.train
 
     def closeness(candidate: nn.Module) -> float:
