@@ -67,11 +67,11 @@ class Distillation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """
 
     epochs: Annotated[int, msgspec.Meta(ge=0)] = 3
-    learning_rate: _AboveZero = 3e-5
+    learning_rate: _AboveZero = 1e-5
     scale_learning_rate: _AboveZero = 1e-3
     batch_size: _Positive = 32
     temperature: _AboveZero = 2.0
-    label_weight: _Fraction = 0.1
+    label_weight: _Fraction = 0.0
     patience: _Positive = 2
     control: bool = True
 

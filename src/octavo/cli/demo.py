@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from octavo.distill.trainer import Plan
     from octavo.ladder.compress import Compression
 
-_MARGIN_POINTS = 1.0
-_REASON = "The margin is 1.0 point: fewer than 3,000 held-out rows cannot decide the usual half point."
 _RECIPE = """\
 # What `octavo demo` compresses; run it again with: octavo compress {file}
 teacher = "{teacher}"
@@ -90,7 +88,8 @@ def demo(
             size = model.full if full else model.quick
             made[model.name] = _make(model, size, place, full, seed, command)
         page = place.store / "overview.html"
-        write_overview(place.store, page, reproduce=command, notes=[_REASON])
+        notes = sorted({(model.full if full else model.quick).reason for model in models})
+        write_overview(place.store, page, reproduce=command, notes=notes)
     if as_json:
         shown = {name: outcome.compression_json(one) for name, one in made.items()}
         output.emit({"overview": page, "models": shown})
@@ -138,8 +137,8 @@ def _write_recipe(model: SampleModel, size: Size, place: Place, seed: int) -> Pa
         epochs=size.kd_epochs,
         batch_size=model.batch_size,
         control=str(size.control).lower(),
-        margin=options.fraction_from_points(_MARGIN_POINTS),
-        reason=_REASON,
+        margin=options.fraction_from_points(size.margin_points),
+        reason=size.reason,
         timing_s=size.timing_s,
     )
     file.write_text(content, encoding="utf-8")

@@ -23,7 +23,13 @@ from octavo.types import FloatArray, IntArray
 
 
 def mined_candidates(
-    model: Model, judged: Path, size: int, *, most_queries: int | None = None, progress: Progress | None = None
+    model: Model,
+    judged: Path,
+    size: int,
+    *,
+    most_queries: int | None = None,
+    documents: FloatArray | None = None,
+    progress: Progress | None = None,
 ) -> Candidates:
     """Return a list of `size` candidates for each judged query: the right documents, and the nearest others.
 
@@ -32,22 +38,39 @@ def mined_candidates(
         judged: qrels file of a BEIR folder, or pairs.
         size: documents per query.
         most_queries: take this many queries, evenly spaced over the file; None for all.
+        documents: `document_vectors` of the same corpus, if they are there already.
         progress: where to report.
 
     Raises:
         InputError: the release is no embedder, or the rows are unfit.
     """
-    task = model.task
-    if not isinstance(task, Embed):
-        raise InputError(f"{model.release.folder} is a release for task '{task.name}'; candidates need an embedder.")
+    _check_embedder(model)
     retrieval = read_retrieval(judged)
     if most_queries is not None:
         retrieval = _with_fewer_queries(retrieval, most_queries)
     progress = progress or Silent()
     queries = _vectors(model, list(retrieval.queries), "embed queries", progress)
-    documents = _vectors(model, [Document(text) for text in retrieval.documents], "embed documents", progress)
+    if documents is None:
+        documents = _document_vectors(model, retrieval, progress)
     found: list[IntArray] = top_documents(queries, documents, size)
     return candidates_from_ranking(retrieval, found, size)
+
+
+def document_vectors(model: Model, judged: Path, progress: Progress | None = None) -> FloatArray:
+    """Return the vectors of the whole corpus that some judged queries are about, (documents, width)."""
+    _check_embedder(model)
+    return _document_vectors(model, read_retrieval(judged), progress or Silent())
+
+
+def _check_embedder(model: Model) -> None:
+    if not isinstance(model.task, Embed):
+        raise InputError(
+            f"{model.release.folder} is a release for task '{model.task.name}'; candidates need an embedder."
+        )
+
+
+def _document_vectors(model: Model, retrieval: Retrieval, progress: Progress) -> FloatArray:
+    return _vectors(model, [Document(text) for text in retrieval.documents], "embed documents", progress)
 
 
 def _with_fewer_queries(retrieval: Retrieval, most: int) -> Retrieval:

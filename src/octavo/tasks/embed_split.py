@@ -16,7 +16,7 @@ from octavo.types import FloatArray, IntArray, Measure, Outputs
 
 NDCG_ACROSS = f"{NDCG} with the teacher's documents"
 
-_OTHERS_IN_DEV = 2000
+_OTHERS_IN_DEV = 1000
 _NEGATIVES_PER_GROUP = 7
 _TINY = np.float32(1e-12)
 

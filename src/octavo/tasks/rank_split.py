@@ -147,8 +147,9 @@ def split_from_candidates(candidates: Candidates, purpose: Purpose, activation: 
 
 
 def spread(logits: FloatArray) -> float:
-    """Return the variance that differences of scores are measured by; of scores that are all but equal, a floor."""
-    return max(float(np.var(logits, dtype=np.float64)), _LEAST_VARIANCE)
+    """Return the variance that differences of scores are measured by; 1 where scores are all but equal."""
+    variance = float(np.var(logits, dtype=np.float64))
+    return variance if variance >= _LEAST_VARIANCE else 1.0
 
 
 def activated(logits: FloatArray, activation: str) -> FloatArray:

@@ -242,13 +242,15 @@ def test_the_demo_writes_recipes_that_can_be_read(tmp_path, model, size):
     from octavo.recipe import read_recipe
 
     chosen = getattr(model, size)
+    (tmp_path / "teachers" / model.name).mkdir(parents=True)
     recipe = read_recipe(_write_recipe(model, chosen, Place(tmp_path, Silent()), 7))
     assert (recipe.model_name, recipe.task, recipe.seed) == (model.name, model.task, 7)
     assert (recipe.distill.epochs, recipe.distill.control) == (chosen.kd_epochs, chosen.control)
     assert recipe.max_length == model.max_length
     assert recipe.quantize.observers == tuple(chosen.observers)
-    assert recipe.certify.margin == 0.01
-    assert "3,000 held-out rows" in recipe.certify.reason
+    assert recipe.certify.margin == pytest.approx(chosen.margin_points / 100)
+    assert recipe.certify.reason == chosen.reason
+    assert f"{chosen.margin_points} point" in chosen.reason
     assert recipe.teacher == tmp_path / "teachers" / model.name
     assert recipe.store == Place(tmp_path, Silent()).store
     for path in (recipe.data.train, recipe.data.dev, recipe.data.test):

@@ -236,7 +236,7 @@ def test_training_reads_judged_documents_and_a_test_the_corpus():
     corpus = _data(documents=3000)
     train, dev, test = (_split(corpus, purpose) for purpose in (Purpose.TRAIN, Purpose.DEV, Purpose.TEST))
     assert _texts(train, train.documents) == [f"document {i}" for i in range(5)]
-    assert len(dev.documents) == 5 + 2000
+    assert len(dev.documents) == 5 + 1000
     assert set(_texts(train, train.documents)) < set(_texts(dev, dev.documents))
     assert len(test.documents) == 3000
     # The choice hangs on ids, not on the place in the file.
