@@ -135,7 +135,7 @@ def _write_recipe(model: SampleModel, size: Size, place: Place, seed: int) -> Pa
         test=test,
         observers=", ".join(f'"{name}"' for name in size.observers),
         epochs=size.kd_epochs,
-        batch_size=model.batch_size,
+        batch_size=model.kd_batch_size,
         control=str(size.control).lower(),
         margin=options.fraction_from_points(size.margin_points),
         reason=size.reason,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 # Documents per query that a ranker is trained and judged on.
-_LIST_SIZE = 6
-_TEST_LIST_SIZE = 8
-_FEW_PAGES, _FEW_PAIRS = 1500, 640
+_LIST_SIZE = 4
+_TEST_LIST_SIZE = 6
+_FEW_PAGES, _FEW_PAIRS = 1500, 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Size:
     kd_epochs: int
     observers: Sequence[str] = ("mse",)
     control: bool = False
-    timing_s: float = 4.0
+    timing_s: float = 3.0
     margin_points: float = 1.0
     reason: str = "The margin is 1.0 point: fewer than 3,000 held-out rows cannot decide the usual half point."
 
@@ -63,7 +63,8 @@ class SampleModel:
         full: how it is trained properly.
         questions: items for `predict`, to show at the end.
         encoder: the folder that is fine-tuned.
-        batch_size: rows, pairs or lists per step.
+        batch_size: rows, pairs or lists per step of the teacher's training.
+        kd_batch_size: the same of KD-QAT.
     """
 
     name: str
@@ -77,6 +78,7 @@ class SampleModel:
     questions: Sequence[Any]
     encoder: Callable[[Place], Path] = _minilm
     batch_size: int = 32
+    kd_batch_size: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def _keep(file: Path, rows: int) -> None:
 
 
 def _candidates(folder: Path, place: Place, full: bool) -> None:
-    few: dict[str, int | None] = {"train": 200, "dev": 40, "test": 300}
+    few: dict[str, int | None] = {"train": 300, "dev": 40, "test": 300}
     _mine("tool-match", folder, place, dict.fromkeys(few) if full else few)
 
 
@@ -162,7 +164,7 @@ ENGLISH = (
         write=_intent,
         files=_JSONL,
         max_length=128,
-        quick=Size(epochs=2, learning_rate=7e-4, kd_epochs=1, observers=("percentile", "mse")),
+        quick=Size(epochs=2, learning_rate=7e-4, kd_epochs=1),
         full=Size(epochs=6, learning_rate=5e-4, kd_epochs=3, observers=_EVERY, control=True, timing_s=40.0),
         questions=("list all running containers", "undo the last commit but keep the changes"),
     ),
@@ -195,9 +197,10 @@ ENGLISH = (
         write=_candidates,
         files=_JSONL,
         max_length=64,
-        quick=Size(epochs=1, learning_rate=2e-4, kd_epochs=1, margin_points=2.0, reason=_FEW_QUERIES),
+        quick=Size(epochs=1, learning_rate=1e-4, kd_epochs=1, margin_points=2.0, reason=_FEW_QUERIES),
         full=Size(epochs=3, learning_rate=1e-4, kd_epochs=2, observers=_EVERY, control=True, timing_s=40.0),
-        batch_size=8,
+        batch_size=2,
+        kd_batch_size=8,
         questions=(
             (
                 "list all running containers",
