@@ -35,6 +35,7 @@ test = "{test}"
 
 [quantize]
 observers = [{observers}]
+calibration_rows = {calibration_rows}
 
 [distill]
 epochs = {epochs}
@@ -134,6 +135,7 @@ def _write_recipe(model: SampleModel, size: Size, place: Place, seed: int) -> Pa
         dev=dev,
         test=test,
         observers=", ".join(f'"{name}"' for name in size.observers),
+        calibration_rows=size.calibration_rows,
         epochs=size.kd_epochs,
         batch_size=model.kd_batch_size,
         control=str(size.control).lower(),

@@ -13,7 +13,7 @@ from typing import Any
 # Documents per query that a ranker is trained and judged on.
 _LIST_SIZE = 4
 _TEST_LIST_SIZE = 6
-_FEW_PAGES, _FEW_PAIRS = 1500, 512
+_FEW_PAGES, _FEW_PAIRS = 1200, 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Size:
         observers: that are tried.
         control: whether the FP32 control is trained.
         timing_s: bound on the latency measurement.
+        calibration_rows: inputs that calibration observes.
         margin_points: the loss that still counts as none.
         reason: why that many.
     """
@@ -37,6 +38,7 @@ class Size:
     observers: Sequence[str] = ("mse",)
     control: bool = False
     timing_s: float = 3.0
+    calibration_rows: int = 512
     margin_points: float = 1.0
     reason: str = "The margin is 1.0 point: fewer than 3,000 held-out rows cannot decide the usual half point."
 
@@ -165,7 +167,15 @@ ENGLISH = (
         files=_JSONL,
         max_length=128,
         quick=Size(epochs=2, learning_rate=7e-4, kd_epochs=1),
-        full=Size(epochs=6, learning_rate=5e-4, kd_epochs=3, observers=_EVERY, control=True, timing_s=40.0),
+        full=Size(
+            epochs=6,
+            learning_rate=5e-4,
+            kd_epochs=3,
+            observers=_EVERY,
+            control=True,
+            timing_s=40.0,
+            calibration_rows=1024,
+        ),
         questions=("list all running containers", "undo the last commit but keep the changes"),
     ),
     SampleModel(
@@ -176,7 +186,15 @@ ENGLISH = (
         files=_JSONL,
         max_length=64,
         quick=Size(epochs=2, learning_rate=5e-4, kd_epochs=1),
-        full=Size(epochs=5, learning_rate=3e-4, kd_epochs=3, observers=_EVERY, control=True, timing_s=40.0),
+        full=Size(
+            epochs=5,
+            learning_rate=3e-4,
+            kd_epochs=3,
+            observers=_EVERY,
+            control=True,
+            timing_s=40.0,
+            calibration_rows=1024,
+        ),
         questions=("turn on the lamp in the kitchen", "set a timer for ten minutes"),
     ),
     SampleModel(
@@ -187,7 +205,15 @@ ENGLISH = (
         files=_QRELS,
         max_length=64,
         quick=Size(epochs=1, learning_rate=1e-4, kd_epochs=1, margin_points=2.0, reason=_FEW_QUERIES),
-        full=Size(epochs=3, learning_rate=1e-4, kd_epochs=3, observers=_EVERY, control=True, timing_s=40.0),
+        full=Size(
+            epochs=3,
+            learning_rate=1e-4,
+            kd_epochs=3,
+            observers=_EVERY,
+            control=True,
+            timing_s=40.0,
+            calibration_rows=1024,
+        ),
         questions=("list all running containers",),
     ),
     SampleModel(
@@ -198,7 +224,15 @@ ENGLISH = (
         files=_JSONL,
         max_length=64,
         quick=Size(epochs=1, learning_rate=1e-4, kd_epochs=1, margin_points=2.0, reason=_FEW_QUERIES),
-        full=Size(epochs=3, learning_rate=1e-4, kd_epochs=2, observers=_EVERY, control=True, timing_s=40.0),
+        full=Size(
+            epochs=3,
+            learning_rate=1e-4,
+            kd_epochs=2,
+            observers=_EVERY,
+            control=True,
+            timing_s=40.0,
+            calibration_rows=1024,
+        ),
         batch_size=2,
         kd_batch_size=8,
         questions=(
@@ -262,7 +296,15 @@ CHINESE = (
         files=_JSONL,
         max_length=64,
         quick=Size(epochs=3, learning_rate=2e-4, kd_epochs=1),
-        full=Size(epochs=5, learning_rate=1e-4, kd_epochs=3, observers=_EVERY, control=True, timing_s=40.0),
+        full=Size(
+            epochs=5,
+            learning_rate=1e-4,
+            kd_epochs=3,
+            observers=_EVERY,
+            control=True,
+            timing_s=40.0,
+            calibration_rows=1024,
+        ),
         questions=("高级电气工程师（新能源）", "车险官方客服", "软装设计师"),
         encoder=_e5,
     ),
@@ -274,7 +316,15 @@ CHINESE = (
         files=_QRELS,
         max_length=64,
         quick=Size(epochs=1, learning_rate=1e-4, kd_epochs=1),
-        full=Size(epochs=3, learning_rate=5e-5, kd_epochs=3, observers=_EVERY, control=True, timing_s=40.0),
+        full=Size(
+            epochs=3,
+            learning_rate=5e-5,
+            kd_epochs=3,
+            observers=_EVERY,
+            control=True,
+            timing_s=40.0,
+            calibration_rows=1024,
+        ),
         questions=("环境影响评价工程师",),
         encoder=_e5,
     ),
