@@ -87,6 +87,13 @@ class Words:
 Input = str | Pair | Words
 
 
+def texts_of_input(given: Input) -> tuple[str, ...]:
+    """Return the one or two texts that an input is made of."""
+    if isinstance(given, Pair):
+        return given.first, given.second
+    return (" ".join(given.words),) if isinstance(given, Words) else (given,)
+
+
 @dataclass(frozen=True, slots=True)
 class Outputs:
     """What a model puts out for some inputs: input `i` has the rows `offsets[i]` to `offsets[i + 1]` of `values`.

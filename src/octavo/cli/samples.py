@@ -1,4 +1,4 @@
-"""The sample models that `octavo demo` makes: their rows, how they are trained, and what to ask them. Pure settings.
+"""The sample models that `octavo demo` makes: how their rows are written, how they are trained, and what to ask them.
 
 Two search stacks, an English and a Chinese one. Each model has a quick size, for a demo of minutes, and a full one.
 """
@@ -41,6 +41,12 @@ class Size:
     calibration_rows: int = 512
     margin_points: float = 1.0
     reason: str = "The margin is 1.0 point: fewer than 3,000 held-out rows cannot decide the usual half point."
+
+
+def _full(epochs: int, learning_rate: float, *, kd_epochs: int) -> Size:
+    """Return the size of a model that is made properly: every observer, the control, an unhurried measurement."""
+    every = ("max", "percentile", "mse", "entropy")
+    return Size(epochs, learning_rate, kd_epochs, every, control=True, timing_s=40.0, calibration_rows=1024)
 
 
 def _minilm(place: Place) -> Path:
@@ -106,7 +112,6 @@ _FEW_QUERIES = (
 )
 _JSONL = ("train.jsonl", "dev.jsonl", "test.jsonl")
 _QRELS = ("qrels/train.tsv", "qrels/dev.tsv", "qrels/test.tsv")
-_EVERY = ("max", "percentile", "mse", "entropy")
 
 
 def _intent(folder: Path, place: Place, full: bool) -> None:
@@ -167,15 +172,7 @@ ENGLISH = (
         files=_JSONL,
         max_length=128,
         quick=Size(epochs=2, learning_rate=7e-4, kd_epochs=1),
-        full=Size(
-            epochs=6,
-            learning_rate=5e-4,
-            kd_epochs=3,
-            observers=_EVERY,
-            control=True,
-            timing_s=40.0,
-            calibration_rows=1024,
-        ),
+        full=_full(6, 5e-4, kd_epochs=3),
         questions=("list all running containers", "undo the last commit but keep the changes"),
     ),
     SampleModel(
@@ -186,15 +183,7 @@ ENGLISH = (
         files=_JSONL,
         max_length=64,
         quick=Size(epochs=2, learning_rate=5e-4, kd_epochs=1),
-        full=Size(
-            epochs=5,
-            learning_rate=3e-4,
-            kd_epochs=3,
-            observers=_EVERY,
-            control=True,
-            timing_s=40.0,
-            calibration_rows=1024,
-        ),
+        full=_full(5, 3e-4, kd_epochs=3),
         questions=("turn on the lamp in the kitchen", "set a timer for ten minutes"),
     ),
     SampleModel(
@@ -205,15 +194,7 @@ ENGLISH = (
         files=_QRELS,
         max_length=64,
         quick=Size(epochs=1, learning_rate=1e-4, kd_epochs=1, margin_points=2.0, reason=_FEW_QUERIES),
-        full=Size(
-            epochs=3,
-            learning_rate=1e-4,
-            kd_epochs=3,
-            observers=_EVERY,
-            control=True,
-            timing_s=40.0,
-            calibration_rows=1024,
-        ),
+        full=_full(3, 1e-4, kd_epochs=3),
         questions=("list all running containers",),
     ),
     SampleModel(
@@ -224,15 +205,7 @@ ENGLISH = (
         files=_JSONL,
         max_length=64,
         quick=Size(epochs=1, learning_rate=1e-4, kd_epochs=1, margin_points=2.0, reason=_FEW_QUERIES),
-        full=Size(
-            epochs=3,
-            learning_rate=1e-4,
-            kd_epochs=2,
-            observers=_EVERY,
-            control=True,
-            timing_s=40.0,
-            calibration_rows=1024,
-        ),
+        full=_full(3, 1e-4, kd_epochs=2),
         batch_size=2,
         kd_batch_size=8,
         questions=(
@@ -296,15 +269,7 @@ CHINESE = (
         files=_JSONL,
         max_length=64,
         quick=Size(epochs=3, learning_rate=2e-4, kd_epochs=1),
-        full=Size(
-            epochs=5,
-            learning_rate=1e-4,
-            kd_epochs=3,
-            observers=_EVERY,
-            control=True,
-            timing_s=40.0,
-            calibration_rows=1024,
-        ),
+        full=_full(5, 1e-4, kd_epochs=3),
         questions=("高级电气工程师（新能源）", "车险官方客服", "软装设计师"),
         encoder=_e5,
     ),
@@ -316,15 +281,7 @@ CHINESE = (
         files=_QRELS,
         max_length=64,
         quick=Size(epochs=1, learning_rate=1e-4, kd_epochs=1),
-        full=Size(
-            epochs=3,
-            learning_rate=5e-5,
-            kd_epochs=3,
-            observers=_EVERY,
-            control=True,
-            timing_s=40.0,
-            calibration_rows=1024,
-        ),
+        full=_full(3, 5e-5, kd_epochs=3),
         questions=("环境影响评价工程师",),
         encoder=_e5,
     ),

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
-from octavo.data.characters import text_key
-from octavo.data.json_lines import check_is_file, lines_of, object_from_text, required_key, text_under
+from octavo.data.json_lines import check_is_file, lines_of, object_from_text
 from octavo.errors import InputError
 from octavo.types import Json
 
@@ -65,19 +64,6 @@ def distinct(items: Iterable[_Item], key: Callable[[_Item], bytes]) -> Iterator[
         digest = hashlib.blake2b(key(item), digest_size=8).digest()
         if seen.add(int.from_bytes(digest)):
             yield item
-
-
-def read_texts(paths: Iterable[str | Path], done: Callable[[int], None] = lambda _bytes: None) -> Iterator[str]:
-    """Yield the distinct texts of query logs: lines, or the `"text"` of objects.
-
-    Texts that differ only in case and outer spaces count as one, and the first is kept.
-
-    Raises:
-        InputError: as `read_records`, or an object has no text.
-    """
-    records = read_records(paths, done)
-    texts = (_text_of_record(record, source) for record, source in records)
-    return distinct((text for text in texts if text), lambda text: text_key(text).encode())
 
 
 class _Digests:
@@ -171,11 +157,3 @@ def _record(line: str, where: str, kind: str) -> str | Json:
         return object_from_text(line, where, _OBJECT_FORM)
     # An empty first or last column is one all the same.
     return line if kind == ".tsv" else line.strip()
-
-
-def _text_of_record(record: str | Json, source: str) -> str:
-    if isinstance(record, str):
-        return record.strip()
-    # An empty query is an everyday thing in a log, unlike in labelled rows.
-    key = required_key(record, ["text"], source, _OBJECT_FORM)
-    return text_under(record, key, source, may_be_empty=True).strip()

@@ -110,17 +110,17 @@ def split_by_group(
         raise InputError(f"There are {len(rows)} rows and {len(keys)} groups; give each row its group.")
     dealt: dict[str, list[Row]] = {name: [] for name in fractions}
     for row, key in zip(rows.rows, keys, strict=True):
-        dealt[_share_at(_place(key, seed), fractions)].append(row)
+        dealt[_share_at(place(key, seed), fractions)].append(row)
     return {name: rows_in_memory(name, chosen) for name, chosen in dealt.items()}
+
+
+def place(text: str, purpose: str | int) -> float:
+    """Return a number in [0, 1) that follows from a text and a purpose (a seed, say) alone, on every machine."""
+    return int.from_bytes(hashlib.sha256(f"{purpose}\0{text}".encode()).digest()[:6]) / 2**48
 
 
 def _key(row: Row) -> str:
     return text_key(*texts_of(row))
-
-
-def _place(group: str, seed: int) -> float:
-    """Return a number in [0, 1) that depends on the group and the seed only."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\0{group}".encode()).digest()[:6]) / 2**48
 
 
 def _share_at(place: float, fractions: Mapping[str, float]) -> str:

@@ -25,7 +25,7 @@ from octavo.text.batch import TokenBatch
 from octavo.text.layout import Positions
 from octavo.text.spool import spool
 from octavo.text.tokenizer import Tokenizer
-from octavo.types import Input, Outputs, Pair, Words
+from octavo.types import Input, Outputs, texts_of_input
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,7 @@ def outputs_on_disk(
 
 def key_of(given: Input) -> str:
     """Return what an input is told from others by: its text without case and outer spaces."""
-    if isinstance(given, Pair):
-        return f"{text_key(given.first)}\t{text_key(given.second)}"
-    return text_key(" ".join(given.words) if isinstance(given, Words) else given)
+    return text_key(*texts_of_input(given))
 
 
 def _fingerprint(paths: Sequence[Path], task: Task) -> str:

@@ -22,7 +22,7 @@ from octavo.tasks.registry import task_from_facts
 from octavo.text.batch import TokenBatch
 from octavo.text.layout import Positions
 from octavo.text.tokenizer import Tokenizer
-from octavo.types import Input, Outputs, Pair, Words
+from octavo.types import Outputs, texts_of_input
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,22 +141,15 @@ def _trimmed(
 
     def texts() -> Iterator[str]:
         for given in train.inputs if train else ():
-            yield from texts_of(given)
+            yield from texts_of_input(given)
         for group in log.groups() if log else ():
             for given in group:
-                yield from texts_of(given)
+                yield from texts_of_input(given)
 
     made = trim_folder(teacher.folder.path, texts(), work / "trimmed")
     saved = (made.bytes_before - made.bytes_after) / 1e6
     progress.say(f"vocabulary trimmed: {made.tokens_before:,} → {made.tokens_after:,} tokens, {saved:,.0f} MB less")
     return _source(read_folder(made.folder), task, recipe.max_length)
-
-
-def texts_of(given: Input) -> tuple[str, ...]:
-    """Return the texts that an input is made of."""
-    if isinstance(given, Pair):
-        return given.first, given.second
-    return (" ".join(given.words),) if isinstance(given, Words) else (given,)
 
 
 def _training_set(
@@ -180,7 +173,8 @@ def _from_disk(
 ) -> TrainingSet:
     """Tokenize rows and logs, and ask the teacher, into files: logs may be larger than memory."""
     inputs = list(split.inputs) if split else []
-    told = [split.sha256 if split else "", log.fingerprint, teacher.name, base.name, str(base.tokenizer.max_length)]
+    names = [teacher.name, "" if base is teacher else base.name]
+    told = [split.sha256 if split else "", log.fingerprint, *names, str(base.tokenizer.max_length)]
     name = hashlib.sha256(" ".join(told).encode()).hexdigest()
     batch, groups = on_disk(work / "log", name, inputs, log, base.tokenizer, progress)
     asked = batch

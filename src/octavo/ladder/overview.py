@@ -13,9 +13,6 @@ from octavo.store.release import Release, read_manifest
 from octavo.store.versions import current, models, versions
 from octavo.tasks.registry import NAMES, task_named
 
-# In the order in which a query meets them: understood, matched, ranked.
-_ORDER = ("classify", "tag", "embed", "rank")
-
 
 def write_overview(store: Path, out: Path, *, reproduce: str, notes: Sequence[str] = ()) -> list[OverviewEntry]:
     """Write a page over the models of a store, which links their reports; return what stands on it.
@@ -28,7 +25,7 @@ def write_overview(store: Path, out: Path, *, reproduce: str, notes: Sequence[st
     entries = [_entry(store, model, out.parent) for model in models(store)]
     if not entries:
         raise ReleaseError(f"{store}: there are no releases here. `octavo compress … --store {store}` makes some.")
-    entries.sort(key=lambda entry: (_ORDER.index(entry.certificates[-1].task), entry.name))
+    entries.sort(key=lambda entry: (_place(entry.certificates[-1].task), entry.name))
     page = overview_html(entries, title="The search stack", reproduce=reproduce, notes=notes)
     draft = out.with_name(f".{out.name}.partial")
     try:
@@ -37,6 +34,11 @@ def write_overview(store: Path, out: Path, *, reproduce: str, notes: Sequence[st
     except OSError as error:
         raise ReleaseError(f"{out}: cannot be written ({error.strerror}).") from error
     return entries
+
+
+def _place(task: str) -> int:
+    """Return where a task comes in the stack; those that this version does not know come last."""
+    return NAMES.index(task) if task in NAMES else len(NAMES)
 
 
 def _entry(store: Path, model: str, beside: Path) -> OverviewEntry:

@@ -12,7 +12,8 @@ from octavo.types import Json
 
 # In the order in which they are asked whether a folder is theirs: the most particular sign first.
 TASKS: tuple[type[Task], ...] = (Rank, Embed, Tag, Classify)
-NAMES = tuple(sorted(task.name for task in TASKS))
+# The other way round: as a query meets them, understood before it is matched and ranked.
+NAMES = tuple(task.name for task in reversed(TASKS))
 
 
 def task_named(name: str) -> type[Task]:

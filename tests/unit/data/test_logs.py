@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from octavo.data import logs
-from octavo.data.logs import distinct, log_bytes, read_records, read_texts
+from octavo.data.logs import distinct, log_bytes, read_records
 from octavo.errors import InputError, OctavoError
 
 
@@ -65,7 +65,7 @@ def test_an_object_is_asked_for_where_there_is_none(tmp_path):
 
 
 def test_a_log_is_refused_before_the_first_record(tmp_path):
-    for read in (log_bytes, read_records, read_texts):
+    for read in (log_bytes, read_records):
         with pytest.raises(InputError, match="no such file"):
             read([tmp_path / "absent.txt"])
         with pytest.raises(InputError, match="this is a folder"):
@@ -104,9 +104,8 @@ def test_a_line_without_end_is_refused_and_not_held(tmp_path, monkeypatch):
 def test_arbitrary_bytes_raise_nothing_but_our_errors(tmp_path, content, name, pack):
     path = tmp_path / name
     path.write_bytes(gzip.compress(content) if pack and name.endswith(".gz") else content)
-    for read in (read_records, read_texts):
-        with suppress(OctavoError):
-            list(read([path]))
+    with suppress(OctavoError):
+        list(read_records([path]))
 
 
 @given(st.lists(st.binary(max_size=3), max_size=200))
@@ -136,16 +135,3 @@ def test_the_table_takes_what_is_promised():
         if len(table._slots) > logs._FIRST_SLOTS:
             assert 11.9 < 8 * len(table._slots) / table._count < 24.1
     assert len(table._slots) >= 1 << 15
-
-
-def test_texts_of_logs_are_joined_and_deduplicated(tmp_path):
-    plain = _write(tmp_path, b"\xef\xbb\xbfred shoes\r\n\n  Red Shoes \nblue\xc2\xa0hat\n", "a.txt")
-    lines = _write(tmp_path, '{"text": "blue hat"}\n{"text": ""}\n{"text": "red shoes", "label": "x"}\n', "b.JSONL")
-    assert list(read_texts([plain, lines])) == ["red shoes", "blue\xa0hat", "blue hat"]
-
-
-def test_an_object_without_text_is_refused_where_texts_are_wanted(tmp_path):
-    texts = read_texts([_write(tmp_path, '{"text": "a"}\n{"query": "b"}\n', "log.jsonl")])
-    assert next(texts) == "a"
-    with pytest.raises(InputError, match=r'log\.jsonl:2: there is no "text"'):
-        next(texts)

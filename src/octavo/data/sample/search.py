@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from octavo.data.characters import text_key
-from octavo.data.sample.packages import jsonl_from, place, write_files
+from octavo.data.json_lines import jsonl_from_objects
+from octavo.data.sample.packages import write_files
 from octavo.data.sample.tldr import ORIGIN, Page, names_tool, tldr_pages
+from octavo.data.splits import place
 from octavo.errors import InputError
 
 ATTRIBUTION = (
@@ -107,8 +109,8 @@ def write_search(folder: str | Path, pages: int | None = None) -> SearchSample:
     sample = search_sample(pages)
     corpus = [{"_id": document.id, "title": document.id, "text": document.text} for document in sample.documents]
     files = {
-        "corpus.jsonl": jsonl_from(corpus),
-        "queries.jsonl": jsonl_from([{"_id": query.id, "text": query.text} for query in sample.queries]),
+        "corpus.jsonl": jsonl_from_objects(corpus),
+        "queries.jsonl": jsonl_from_objects([{"_id": query.id, "text": query.text} for query in sample.queries]),
         "ATTRIBUTION.txt": sample.attribution.encode(),
     }
     qrels = {f"qrels/{split}.tsv": _qrels(sample.of_split(split)) for split in SPLITS}

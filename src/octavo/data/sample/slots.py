@@ -14,9 +14,11 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
-from octavo.data.sample.packages import jsonl_from, place, read_home_assistant, write_files
+from octavo.data.json_lines import jsonl_from_objects
+from octavo.data.sample.packages import read_home_assistant, write_files
 from octavo.data.sample.templates import Chance, Node, Piece, Slot, draw, parse, slots_of, wordings
 from octavo.data.sample.values import RANGES, VALUES, in_words
+from octavo.data.splits import place
 
 ATTRIBUTION = """\
 The sentences of this sample are not what people said: they were drawn from templates.
@@ -110,7 +112,7 @@ def write_slots(folder: str | Path) -> SlotSample:
     """
     sample = slot_sample()
     splits = {"train": sample.train, "dev": sample.dev, "test": sample.test}
-    files = {f"{name}.jsonl": jsonl_from([_object(s) for s in sentences]) for name, sentences in splits.items()}
+    files = {f"{name}.jsonl": jsonl_from_objects([_object(s) for s in sentences]) for name, sentences in splits.items()}
     write_files(folder, {**files, "ATTRIBUTION.txt": sample.attribution.encode()})
     return sample
 

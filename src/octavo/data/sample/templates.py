@@ -17,7 +17,7 @@ from itertools import permutations, product
 from typing import TypeVar
 
 from octavo.data.characters import shown
-from octavo.data.sample.packages import place
+from octavo.data.splits import place
 from octavo.errors import InputError
 
 T = TypeVar("T")

