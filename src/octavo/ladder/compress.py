@@ -94,12 +94,12 @@ def _climb(material: Material, work: Path, progress: Progress, backend: Backend,
     candidates = [reference(material), *calibrated(material, schemes, progress)]
     warm_starts = [closest([one for one in candidates if one.scheme is scheme]) for scheme in schemes]
     best_ptq = [one.rung for one in warm_starts]
-    for one in warm_starts:
-        if one.details["observer"]:
-            progress.say(f"observer chosen on dev: {one.details['observer']}")
+    for start in warm_starts:
+        if start.details["observer"]:
+            progress.say(f"observer chosen on dev: {start.details['observer']}")
     if recipe.distill.epochs:
-        starts = [one for one in warm_starts if one.scheme in recipe.distill.schemes]
-        candidates += [trained(material, one, work, progress) for one in starts]
+        starts = [start for start in warm_starts if start.scheme in recipe.distill.schemes]
+        candidates += [trained(material, start, work, progress) for start in starts]
         if recipe.distill.control:
             candidates.append(control(material, work, progress))
     shapes = traffic_shapes(material)

@@ -184,9 +184,7 @@ class TestNumbers:
         assert np.abs(one - other).max() > 0.01
 
     @pytest.mark.parametrize("lengths", LENGTHS, ids=lambda lengths: f"{len(lengths)} of {max(lengths)}")
-    def test_quantized_graph_is_within_one_step_of_torch(
-        self, quantized, make_batch, inputs_of, lengths, reaction_to_flips
-    ):
+    def test_int8_graph_is_within_one_step_of_torch(self, quantized, make_batch, inputs_of, lengths, reaction_to_flips):
         """Every quantized tensor agrees to one level, and nearly everywhere exactly.
 
         Both compute the same levels from floats that differ by float errors, about 1e-6 of the range or 1e-4 of a
