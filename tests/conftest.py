@@ -133,17 +133,29 @@ def make_classifier(make_model: Any) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def make_quantized(make_model: Any, make_batch: Any, inputs_of: Any) -> Callable[..., Any]:
-    """Return a `make_model` model, smoothed, calibrated on random batches and fake-quantized."""
+    """Return a `make_model` model, smoothed, calibrated on random batches and fake-quantized.
+
+    `scheme` says whether activations have a scale per tensor or per token.
+    """
     from octavo.quantize.placement import amax_by_layer, calibrate, quantize
     from octavo.quantize.smoothing import smoothing_factors
-    from octavo.types import Observer
+    from octavo.types import Observer, Scheme
 
-    def make(family: str = "bert", head: str = "classify", *, smoothing: float = 0.5, **options: Any) -> Any:
+    def make(
+        family: str = "bert",
+        head: str = "classify",
+        *,
+        smoothing: float = 0.5,
+        scheme: str = "per-tensor",
+        **options: Any,
+    ) -> Any:
         model = make_model(family, head, **options)
         positions = model.config.positions
         seen = [inputs_of(make_batch([3, 9, 17, 6, 30, 12], seed, head), positions) for seed in range(4)]
         factors = smoothing_factors(model, seen, smoothing) if smoothing else {}
-        quantize(model, amax_by_layer(calibrate(model, seen, factors), Observer.MAX), factors)
+        is_static = Scheme(scheme) is Scheme.PER_TENSOR
+        amax = amax_by_layer(calibrate(model, seen, factors), Observer.MAX) if is_static else None
+        quantize(model, amax, factors)
         return model
 
     return make
@@ -157,6 +169,7 @@ def reaction_to_flips(torch_on_one_thread: Any) -> Callable[..., float]:
     round to the other one. Here one in a hundred values of every quantized tensor moves by one level, which is
     more than float errors ever flip; the answer is the largest change that this makes in some trials.
     """
+    from octavo.quantize.fake_quantize import TokenQuantizer, token_scales
     from octavo.quantize.placement import linears
 
     torch = torch_on_one_thread
@@ -168,7 +181,10 @@ def reaction_to_flips(torch_on_one_thread: Any) -> Callable[..., float]:
             x = args[0]
             chosen = torch.rand(x.shape, generator=generator) < share
             signs = torch.randint(0, 2, x.shape, generator=generator) * 2 - 1
-            step = module.input_quantizer.scale * (1 if module.smoothing is None else module.smoothing)
+            smoothing = torch.ones(()) if module.smoothing is None else module.smoothing
+            quantizer = module.input_quantizer
+            is_per_token = isinstance(quantizer, TokenQuantizer)
+            step = (token_scales(x / smoothing) if is_per_token else quantizer.scale) * smoothing
             return (x + step * chosen * signs, *args[1:])
 
         with torch.no_grad():

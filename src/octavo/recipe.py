@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from octavo.errors import InputError
-from octavo.types import Observer
+from octavo.types import Observer, Scheme
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -40,12 +40,15 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Calibration.
 
     Attributes:
-        observers: which ways to choose clipping values are tried.
+        schemes: how activations get their scales: `per-tensor` for every engine, `per-token` for the native one alone;
+            both are tried where it serves.
+        observers: which ways to choose clipping values are tried, for scales per tensor.
         calibration_rows: how many training rows are observed.
         smoothing: how much of the range of outlier channels moves into the weights: `search` finds it for each layer; a
             number from 0 (none) to 1 is SmoothQuant's, for all QKV and FFN1 inputs alike.
     """
 
+    schemes: tuple[Scheme, ...] = tuple(Scheme)
     observers: tuple[Observer, ...] = tuple(Observer)
     calibration_rows: _Positive = 1024
     smoothing: _Fraction | Literal["search"] = "search"
@@ -55,7 +58,8 @@ class Distillation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Quantization-aware training under knowledge distillation.
 
     Attributes:
-        epochs: passes over the training rows; 0 leaves the rung out.
+        epochs: passes over the training rows; 0 leaves the rungs out.
+        schemes: for which kinds of activation scales a model is trained, of those that are tried.
         learning_rate: of the weights.
         scale_learning_rate: of the logarithms of the activation scales.
         batch_size: rows per step.
@@ -67,6 +71,7 @@ class Distillation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """
 
     epochs: Annotated[int, msgspec.Meta(ge=0)] = 3
+    schemes: tuple[Scheme, ...] = tuple(Scheme)
     learning_rate: _AboveZero = 1e-5
     scale_learning_rate: _AboveZero = 1e-3
     batch_size: _Positive = 32

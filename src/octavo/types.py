@@ -32,6 +32,13 @@ class Observer(StrEnum):
     ENTROPY = "entropy"
 
 
+class Scheme(StrEnum):
+    """How the activations that enter a linear layer get their scales."""
+
+    PER_TENSOR = "per-tensor"  # one constant each, learned or calibrated: what every engine runs
+    PER_TOKEN = "per-token"  # each row's own largest value, found while it is computed: what the native engine can do
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A value with the bounds of its 95% interval, as fractions (0.01 is one point)."""

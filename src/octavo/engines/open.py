@@ -13,6 +13,7 @@ class Backend(StrEnum):
 
     OPENVINO = "openvino"
     ONNXRUNTIME = "onnxruntime"
+    NATIVE = "native"
 
 
 # The role of the graph that each backend loads, when the model has it; else the canonical one.

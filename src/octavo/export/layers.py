@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from octavo.encoder.model import Embeddings, Layer, Linear
-from octavo.quantize.fake_quantize import int8_weight
+from octavo.quantize.fake_quantize import ActivationQuantizer, TokenQuantizer, int8_weight, token_scales
 from octavo.quantize.placement import QuantizedLinear, linears
 
 
@@ -73,14 +74,12 @@ class _ExportedEmbeddings(nn.Module):
         return self.norm(self.words(input_ids) + F.embedding(position_ids, self.positions))  # type: ignore[no-any-return]
 
 
-class _QdqLinear(nn.Module):
-    """A linear layer written as Q/DQ around a MatMul. The weight is stored (in, out), as MatMul wants it."""
+class _QuantizedForm(nn.Module):
+    """A quantized linear layer: levels times int8 weights, stored (in, out) as MatMul wants them."""
 
     weight: Tensor
     weight_scale: Tensor
     weight_zero: Tensor
-    input_scale: Tensor
-    input_zero: Tensor
     input_factor: Tensor | None
     bias: Tensor
 
@@ -91,8 +90,6 @@ class _QdqLinear(nn.Module):
         self.register_buffer("weight", levels[outputs].t().contiguous())  # (in, out)
         self.register_buffer("weight_scale", scale.clone())  # (out,)
         self.register_buffer("weight_zero", torch.zeros(len(scale), dtype=torch.int8))
-        self.register_buffer("input_scale", linear.input_quantizer.scale.detach().clone())  # ()
-        self.register_buffer("input_zero", torch.zeros((), dtype=torch.int8))
         smoothing = linear.smoothing
         self.register_buffer("input_factor", None if smoothing is None else 1 / smoothing)  # (in,)
         self.register_buffer("bias", (linear.bias.detach() * factor)[outputs].clone())
@@ -100,18 +97,48 @@ class _QdqLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.input_factor is not None:
             x = x * self.input_factor
-        symbolic = torch.onnx.ops.symbolic
-        quantizer = (self.input_scale, self.input_zero)
-        levels = symbolic("QuantizeLinear", (x, *quantizer), dtype=torch.int8, shape=x.shape)
-        dequantized = symbolic("DequantizeLinear", (levels, *quantizer), dtype=x.dtype, shape=x.shape)
-        weight = symbolic(
+        weight = torch.onnx.ops.symbolic(
             "DequantizeLinear",
             (self.weight, self.weight_scale, self.weight_zero),
             attrs={"axis": 1},
             dtype=x.dtype,
             shape=self.weight.shape,
         )
-        return dequantized @ weight + self.bias
+        return self._rounded(x) @ weight + self.bias
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        """Return the input as its levels stand for it, same shape."""
+        raise NotImplementedError
+
+
+class _PerTensorLinear(_QuantizedForm):
+    """One constant scale for the input: the Q/DQ pair that every engine folds into its INT8 kernels."""
+
+    input_scale: Tensor
+    input_zero: Tensor
+
+    def __init__(self, linear: QuantizedLinear, factor: Tensor, outputs: slice) -> None:
+        super().__init__(linear, factor, outputs)
+        assert isinstance(linear.input_quantizer, ActivationQuantizer)
+        self.register_buffer("input_scale", linear.input_quantizer.scale.detach().clone())  # ()
+        self.register_buffer("input_zero", torch.zeros((), dtype=torch.int8))
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        symbolic = torch.onnx.ops.symbolic
+        quantizer = (self.input_scale, self.input_zero)
+        levels = symbolic("QuantizeLinear", (x, *quantizer), dtype=torch.int8, shape=x.shape)
+        return symbolic("DequantizeLinear", (levels, *quantizer), dtype=x.dtype, shape=x.shape)
+
+
+class _PerTokenLinear(_QuantizedForm):
+    """A scale for each row of the input, computed in the graph: exact everywhere, INT8 in the native engine alone.
+
+    Written out, as no operator of this opset quantizes rows by scales that it is given.
+    """
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        scale = token_scales(x)  # (rows, 1)
+        return torch.round(x / scale) * scale
 
 
 class _FloatLinear(nn.Module):
@@ -137,12 +164,19 @@ class _ExportedLinear(nn.Module):
 
     def __init__(self, linear: Linear, factor: Tensor, slices: Sequence[slice]) -> None:
         super().__init__()
-        form = _QdqLinear if isinstance(linear, QuantizedLinear) else _FloatLinear
+        form = _form_of(linear)
         self.slices = list(slices)
-        self.parts = nn.ModuleList(form(linear, factor, part) for part in slices)  # type: ignore[arg-type]
+        self.parts = nn.ModuleList(form(linear, factor, part) for part in slices)
 
     def forward(self, x: Tensor, outputs: slice = slice(None)) -> Tensor:
         return self.parts[self.slices.index(outputs)](x)  # type: ignore[no-any-return]
+
+
+def _form_of(linear: Linear) -> Any:
+    """Return the class that writes a linear layer down."""
+    if not isinstance(linear, QuantizedLinear):
+        return _FloatLinear
+    return _PerTokenLinear if isinstance(linear.input_quantizer, TokenQuantizer) else _PerTensorLinear
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:

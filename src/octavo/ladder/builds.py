@@ -23,7 +23,7 @@ from octavo.ladder.rungs import Candidate
 from octavo.store.contents import Golden, ReleaseConfig, golden_tolerance, input_json
 from octavo.text.buckets import Shape, shape_of, single_shapes
 from octavo.text.tokenizer import Tokenizer
-from octavo.types import FloatArray, Input
+from octavo.types import FloatArray, Input, Scheme
 
 CANONICAL = "model.onnx"
 U8_TWIN = "variants/model_u8.onnx"
@@ -39,6 +39,7 @@ class Build:
         candidate: what was built.
         graphs: ONNX bytes by path in the release.
         variants: role → path in the release.
+        backend: of the engine.
         engine: built from the graph that its backend prefers, warmed up.
         loaded: path of the graph that the engine loaded.
         tokenizer: from text to tokens.
@@ -47,6 +48,7 @@ class Build:
     candidate: Candidate
     graphs: dict[str, bytes]
     variants: dict[str, str]
+    backend: Backend
     engine: Engine
     loaded: str
     tokenizer: Tokenizer
@@ -71,8 +73,9 @@ def build(material: Material, candidate: Candidate, backend: Backend, shapes: Se
     graphs, variants = {CANONICAL: graph.SerializeToString(deterministic=True)}, {"canonical": CANONICAL}
     if candidate.precision == "int8":
         _check_structure(graph, candidate.model)
-        graphs[U8_TWIN] = u8_twin(graph).SerializeToString(deterministic=True)
-        variants["u8"] = U8_TWIN
+        if candidate.scheme is Scheme.PER_TENSOR:  # the other has no Q/DQ pairs to respell
+            graphs[U8_TWIN] = u8_twin(graph).SerializeToString(deterministic=True)
+            variants["u8"] = U8_TWIN
     role = ROLE[backend] if ROLE[backend] in variants else "canonical"
     engine = open_engine(
         backend,
@@ -85,7 +88,7 @@ def build(material: Material, candidate: Candidate, backend: Backend, shapes: Se
         ),
     )
     engine.warm_up([dummy_batch(shape) for shape in (*single_shapes(tokenizer.max_length), *shapes)])
-    return Build(candidate, graphs, variants, engine, variants[role], tokenizer)
+    return Build(candidate, graphs, variants, backend, engine, variants[role], tokenizer)
 
 
 def traffic_shapes(material: Material) -> list[Shape]:
@@ -97,14 +100,14 @@ def traffic_shapes(material: Material) -> list[Shape]:
     return sorted(counts, key=lambda shape: (-counts[shape], shape))[:_MOST_SHAPES]
 
 
-def config_of(material: Material, build_: Build, backend: Backend, shapes: Sequence[Shape]) -> ReleaseConfig:
+def config_of(material: Material, build_: Build, shapes: Sequence[Shape]) -> ReleaseConfig:
     """Return the release's `config.json`."""
     encoder = material.base.folder.config
     return ReleaseConfig(
         task=material.task.name,
         settings=material.task.settings(),
         precision=build_.candidate.precision,
-        backend=backend,
+        backend=build_.backend,
         max_length=build_.tokenizer.max_length,
         position_offset=encoder.positions.offset,
         segment_stride=encoder.positions.segment_stride,

@@ -13,7 +13,7 @@ from octavo.certify.certificate import Certificate, Hashes, Identity, Timing, ce
 from octavo.certify.latency import LatencySummary, measure
 from octavo.engines.hardware import this_hardware
 from octavo.engines.open import Backend
-from octavo.errors import Interrupted
+from octavo.errors import InputError, Interrupted
 from octavo.ladder.baselines import torch_fp32
 from octavo.ladder.builds import CANONICAL, Build, build, traffic_shapes
 from octavo.ladder.evidence import evidence_from_engine
@@ -23,7 +23,7 @@ from octavo.ladder.rungs import Candidate, Kind, calibrated, closest, control, r
 from octavo.progress import Progress, Silent
 from octavo.recipe import Recipe
 from octavo.store.publish import new_version
-from octavo.types import Verdict
+from octavo.types import Scheme, Verdict
 
 # The fewest rounds are three whatever the budget; this many are the most.
 _TIMING_ROUNDS = 60
@@ -90,11 +90,16 @@ def compress(
 
 def _climb(material: Material, work: Path, progress: Progress, backend: Backend, reproduce: str) -> Compression:
     recipe = material.recipe
-    candidates = [reference(material), *calibrated(material, progress)]
-    best_ptq = closest([one for one in candidates if one.kind is Kind.PTQ])
-    progress.say(f"observer chosen on dev: {best_ptq.details['observer']}")
+    schemes = _schemes(recipe, backend)
+    candidates = [reference(material), *calibrated(material, schemes, progress)]
+    warm_starts = [closest([one for one in candidates if one.scheme is scheme]) for scheme in schemes]
+    best_ptq = [one.rung for one in warm_starts]
+    for start in warm_starts:
+        if start.details["observer"]:
+            progress.say(f"observer chosen on dev: {start.details['observer']}")
     if recipe.distill.epochs:
-        candidates.append(trained(material, best_ptq, work, progress))
+        starts = [start for start in warm_starts if start.scheme in recipe.distill.schemes]
+        candidates += [trained(material, start, work, progress) for start in starts]
         if recipe.distill.control:
             candidates.append(control(material, work, progress))
     shapes = traffic_shapes(material)
@@ -102,25 +107,43 @@ def _climb(material: Material, work: Path, progress: Progress, backend: Backend,
     with progress.step("export and build engines", len(candidates)) as bar:
         for candidate in candidates:
             bar.advance(0, candidate.rung)
-            builds.append(build(material, candidate, backend, shapes))
+            builds.append(build(material, candidate, _serving(candidate, backend), shapes))
             bar.advance()
-    # The FP32 rung is the baseline in OpenVINO, unless the rungs run on another engine.
-    baseline = None if backend is Backend.OPENVINO else build(material, candidates[0], Backend.OPENVINO, shapes)
-    rungs = _certify(material, builds, baseline, best_ptq.rung, progress)
+    # The FP32 rung is the baseline in OpenVINO, unless it runs on another engine.
+    is_baseline = builds[0].backend is Backend.OPENVINO
+    baseline = None if is_baseline else build(material, candidates[0], Backend.OPENVINO, shapes)
+    rungs = _certify(material, builds, baseline, best_ptq, progress)
     ranking = _int8_by_dev(candidates, best_ptq)
     chosen = next((rung for rung in ranking if _passed(rungs, rung)), None)
-    published = _publish(material, rungs, ranking, chosen, backend, shapes, reproduce)
+    published = _publish(material, rungs, ranking, chosen, shapes, reproduce)
     for one in (*builds, *([baseline] if baseline else [])):
         one.engine.close()
     return Compression(published.certificates, chosen, dict(published.folders), material.warnings)
 
 
-def _int8_by_dev(candidates: Sequence[Candidate], best_ptq: Candidate) -> list[str]:
+def _schemes(recipe: Recipe, backend: Backend) -> list[Scheme]:
+    """Return the schemes that are tried: scales per token are fast in the native engine alone.
+
+    Raises:
+        InputError: none is left.
+    """
+    schemes = [one for one in recipe.quantize.schemes if one is Scheme.PER_TENSOR or backend is Backend.NATIVE]
+    if not schemes:
+        raise InputError(f"Scales per token need the native engine, and {backend} was asked for. Add 'per-tensor'.")
+    return schemes
+
+
+def _serving(candidate: Candidate, backend: Backend) -> Backend:
+    """Return the engine that serves a candidate: the native one knows INT8 alone, and leaves FP32 to OpenVINO."""
+    return Backend.OPENVINO if backend is Backend.NATIVE and candidate.precision == "fp32" else backend
+
+
+def _int8_by_dev(candidates: Sequence[Candidate], best_ptq: Sequence[str]) -> list[str]:
     """Return the INT8 rungs that may go live, the closest to the teacher on dev first.
 
-    Both cost the same to run, so dev decides; the other observers were left behind on dev already.
+    All cost about the same to run, so dev decides; the other observers were left behind on dev already.
     """
-    contenders = [one for one in candidates if one is best_ptq or one.kind is Kind.QAT]
+    contenders = [one for one in candidates if one.rung in best_ptq or one.kind is Kind.QAT]
     return [one.rung for one in sorted(contenders, key=lambda one: one.dev.distance)]
 
 
@@ -129,7 +152,7 @@ def _passed(rungs: Sequence[Certified], rung: str) -> bool:
 
 
 def _certify(
-    material: Material, builds: Sequence[Build], baseline: Build | None, best_ptq: str, progress: Progress
+    material: Material, builds: Sequence[Build], baseline: Build | None, best_ptq: Sequence[str], progress: Progress
 ) -> list[Certified]:
     recipe = material.recipe
     teacher = torch_fp32(material.teacher.folder.path, material.task.head, material.teacher.tokenizer.max_length)
@@ -175,13 +198,13 @@ def _baselines(timings: dict[str, LatencySummary], reference: str) -> dict[str, 
     return {"torch_fp32": timings["torch_fp32"], "openvino_fp32": timings.get("openvino_fp32", timings[reference])}
 
 
-def _selection(material: Material, one: Build, best_ptq: str) -> dict[str, Any]:
+def _selection(material: Material, one: Build, best_ptq: Sequence[str]) -> dict[str, Any]:
     candidate = one.candidate
     return {
         "kind": candidate.kind,
         "dev_rows": len(material.dev.split.units.texts),
         "dev": asdict(candidate.dev),
-        "best_observer_on_dev": candidate.rung == best_ptq,
+        "best_observer_on_dev": candidate.rung in best_ptq,
         "margin_reason": material.recipe.certify.reason,
         **candidate.details,
     }
@@ -192,7 +215,6 @@ def _publish(
     rungs: Sequence[Certified],
     ranking: Sequence[str],
     chosen: str | None,
-    backend: Backend,
     shapes: Sequence[Any],
     reproduce: str,
 ) -> Published:
@@ -206,7 +228,6 @@ def _publish(
         rungs,
         releases,
         chosen,
-        backend=backend,
         shapes=shapes,
         reproduce=reproduce or "octavo compress recipe.toml",
         notes=notes,

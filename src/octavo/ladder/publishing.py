@@ -11,7 +11,6 @@ import msgspec
 
 from octavo.certify.certificate import Certificate, certificate_json
 from octavo.certify.report import report_html
-from octavo.engines.open import Backend
 from octavo.ladder.builds import Build, config_of, golden_of
 from octavo.ladder.card import model_card
 from octavo.ladder.material import Material
@@ -47,7 +46,6 @@ def publish(
     releases: Sequence[str],
     chosen: str | None,
     *,
-    backend: Backend,
     shapes: Sequence[Shape],
     reproduce: str,
     notes: Sequence[str],
@@ -69,7 +67,7 @@ def publish(
         for one, certificate in zip(rungs, numbered, strict=True):
             if one.rung in drafts:
                 draft = drafts[one.rung]
-                _write(draft, material, one.build, backend, shapes)
+                _write(draft, material, one.build, shapes)
                 draft.write("certificate.json", certificate_json(certificate))
                 draft.write("report.html", report)
                 draft.write("README.md", model_card(recipe, certificate, example=material.task.example).encode())
@@ -86,9 +84,9 @@ def publish(
     return Published(folders, numbered)
 
 
-def _write(draft: Draft, material: Material, build: Build, backend: Backend, shapes: Sequence[Shape]) -> None:
+def _write(draft: Draft, material: Material, build: Build, shapes: Sequence[Shape]) -> None:
     for path, content in build.graphs.items():
         draft.write(path, content)
     draft.write("tokenizer.json", material.base.folder.path / "tokenizer.json")
-    draft.write("config.json", content_bytes(config_of(material, build, backend, shapes)))
+    draft.write("config.json", content_bytes(config_of(material, build, shapes)))
     draft.write("golden.json", content_bytes(golden_of(material, build)))

@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from octavo.distill.objectives import distilled_objective
 from octavo.distill.trainer import Plan, train
 from octavo.encoder.running import INPUTS_PER_CALL, run_all, tensors_from_layout
 from octavo.ladder.material import Material
 from octavo.progress import Progress
+from octavo.quantize.observers import Histogram
 from octavo.quantize.placement import amax_by_layer, calibrate, quantize
 from octavo.quantize.smoothing import searched_factors, smoothing_factors
+from octavo.recipe import Quantization
 from octavo.text.layout import layout_from_batch
+from octavo.types import Observer, Scheme
 
 
 class Kind(StrEnum):
@@ -71,6 +75,11 @@ class Candidate:
     dev: DevScores
     details: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def scheme(self) -> Scheme | None:
+        """How its activations get their scales; None for a float model."""
+        return self.details.get("scheme")
+
 
 def reference(material: Material) -> Candidate:
     """Return the float model that the others start from as the first rung: the teacher itself, unless it is trimmed."""
@@ -79,15 +88,17 @@ def reference(material: Material) -> Candidate:
     return Candidate(name, Kind.REFERENCE, model, "fp32", dev_scores(material, model))
 
 
-def calibrated(material: Material, progress: Progress) -> list[Candidate]:
-    """Observe the teacher on training rows and return one INT8 candidate per observer."""
+def calibrated(material: Material, schemes: Sequence[Scheme], progress: Progress) -> list[Candidate]:
+    """Observe the teacher on training rows and return INT8 candidates: one per observer, one with scales per token."""
     settings = material.recipe.quantize
     generator = np.random.default_rng(material.recipe.seed)
     tokens = material.train.data.batch
     rows = generator.permutation(len(tokens))[: settings.calibration_rows]
     batches = list(tokens.select(rows).split(INPUTS_PER_CALL))
     base = material.base.model
-    passes = 2 if settings.smoothing else 1
+    factors: dict[Scheme, dict[str, Tensor]] = {}
+    histograms: dict[str, Histogram] = {}
+    passes = len(schemes) * bool(settings.smoothing) + (Scheme.PER_TENSOR in schemes)
     with progress.step("calibrate", passes * len(batches)) as bar:
 
         def inputs() -> Any:
@@ -95,21 +106,38 @@ def calibrated(material: Material, progress: Progress) -> list[Candidate]:
                 yield tensors_from_layout(layout_from_batch(batch, material.base.positions))
                 bar.advance()
 
-        if settings.smoothing == "search":
-            factors = searched_factors(base, inputs())
-        else:
-            factors = smoothing_factors(base, inputs(), settings.smoothing) if settings.smoothing else {}
-        histograms = calibrate(base, inputs(), factors)
+        for scheme in schemes:
+            if settings.smoothing == "search":
+                factors[scheme] = searched_factors(base, inputs(), scheme)
+            else:
+                strength = settings.smoothing
+                factors[scheme] = smoothing_factors(base, inputs(), strength) if strength else {}
+        if Scheme.PER_TENSOR in schemes:
+            histograms = calibrate(base, inputs(), factors[Scheme.PER_TENSOR])
+    ways: list[tuple[Scheme, Observer | None]] = [
+        (scheme, observer) for scheme in schemes for observer in _ways(scheme, settings)
+    ]
     candidates = []
-    with progress.step("choose the observer on dev rows", len(settings.observers)) as bar:
-        for observer in settings.observers:
+    with progress.step("choose the scales on dev rows", len(ways)) as bar:
+        for scheme, observer in ways:
             model = copy.deepcopy(base)
-            quantize(model, amax_by_layer(histograms, observer), factors)
+            quantize(model, amax_by_layer(histograms, observer) if observer else None, factors[scheme])
             scores = dev_scores(material, model)
-            details = {"observer": observer, "calibration_rows": len(rows), "smoothing": settings.smoothing}
-            candidates.append(Candidate(f"int8-ptq-{observer}", Kind.PTQ, model, "int8", scores, details))
-            bar.advance(1, f"{observer}: {scores.agreement:.1%} {material.dev.split.agreement_means}")
+            name = observer or scheme
+            details = {
+                "scheme": scheme,
+                "observer": observer,
+                "calibration_rows": len(rows),
+                "smoothing": settings.smoothing,
+            }
+            candidates.append(Candidate(f"int8-ptq-{name}", Kind.PTQ, model, "int8", scores, details))
+            bar.advance(1, f"{name}: {scores.agreement:.1%} {material.dev.split.agreement_means}")
     return candidates
+
+
+def _ways(scheme: Scheme, settings: Quantization) -> Sequence[Observer | None]:
+    """Return the observers that a scheme has a use for: scales per token are what they are."""
+    return settings.observers if scheme is Scheme.PER_TENSOR else (None,)
 
 
 def closest(candidates: list[Candidate]) -> Candidate:
@@ -123,9 +151,11 @@ def closest(candidates: list[Candidate]) -> Candidate:
 
 def trained(material: Material, start: Candidate, work: Path, progress: Progress) -> Candidate:
     """Return the KD-QAT candidate, warm-started from the scales of `start`."""
-    model, details = _distilled(material, start.model, work / "int8-qat.safetensors", "KD-QAT int8", progress)
-    details = {"warm_start": start.rung, **details}
-    return Candidate("int8-qat", Kind.QAT, model, "int8", dev_scores(material, model), details)
+    suffix = "" if start.scheme is Scheme.PER_TENSOR else f"-{start.scheme}"
+    name = f"int8-qat{suffix}"
+    model, details = _distilled(material, start.model, work / f"{name}.safetensors", f"KD-QAT int8{suffix}", progress)
+    details = {"scheme": start.scheme, "warm_start": start.rung, **details}
+    return Candidate(name, Kind.QAT, model, "int8", dev_scores(material, model), details)
 
 
 def control(material: Material, work: Path, progress: Progress) -> Candidate:

@@ -1,7 +1,7 @@
 """Fake quantization: rounding to int8 levels in float arithmetic, with gradients that training can use.
 
-Symmetric, zero point 0. Activations have one scale per tensor, learned in quantization-aware training;
-weights one per output channel, always taken from their current amax.
+Symmetric, zero point 0. Activations have one scale per tensor, learned in quantization-aware training, or one per
+token, taken from its largest value; weights have one per output channel, always taken from their current amax.
 """
 
 from __future__ import annotations
@@ -65,6 +65,21 @@ class ActivationQuantizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Fake-quantize, same shape."""
         return fake_quantize(x, self.scale)
+
+
+class TokenQuantizer(nn.Module):
+    """Symmetric int8 with one scale per row, from its largest value: nothing is clipped, nothing is learned."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Fake-quantize rows, same shape; the gradient passes straight through."""
+        plain = x.detach()
+        scale = token_scales(plain)
+        return x + (torch.round(plain / scale) * scale - plain)
+
+
+def token_scales(x: Tensor) -> Tensor:
+    """Return the step size of each row of (…, width), (…, 1)."""
+    return (x.abs().amax(dim=-1, keepdim=True) * (1.0 / QMAX)).clamp_min(_SMALLEST_SCALE)
 
 
 def scale_from_amax(amax: float) -> float:

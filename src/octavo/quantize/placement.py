@@ -16,20 +16,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from octavo.encoder.model import Linear
-from octavo.quantize.fake_quantize import ActivationQuantizer, fake_quantize_weight, scale_from_amax
+from octavo.quantize.fake_quantize import (
+    ActivationQuantizer,
+    TokenQuantizer,
+    fake_quantize_weight,
+    scale_from_amax,
+)
 from octavo.quantize.observers import Histogram, amax_from_histogram
 from octavo.types import Observer
 
 
 class QuantizedLinear(Linear):
-    """A linear layer whose input and weight are fake-quantized, the input after its channels were smoothed."""
+    """A linear layer whose input and weight are fake-quantized, the input after its channels were smoothed.
+
+    The input's scale is one for all where `amax` is given, else each token's own.
+    """
 
     smoothing: Tensor | None
+    input_quantizer: ActivationQuantizer | TokenQuantizer
 
-    def __init__(self, linear: Linear, amax: float, smoothing: Tensor | None = None) -> None:
+    def __init__(self, linear: Linear, amax: float | None, smoothing: Tensor | None = None) -> None:
         super().__init__(linear.in_features, linear.out_features)
         self.weight, self.bias = linear.weight, linear.bias
-        self.input_quantizer = ActivationQuantizer(amax)
+        self.input_quantizer = TokenQuantizer() if amax is None else ActivationQuantizer(amax)
         self.register_buffer("smoothing", smoothing)
 
     @property
@@ -90,11 +99,18 @@ def amax_by_layer(histograms: Mapping[str, Histogram], observer: Observer) -> di
     return {name: amax_from_histogram(histogram, observer) for name, histogram in histograms.items()}
 
 
-def quantize(model: nn.Module, amax: Mapping[str, float], smoothing: Mapping[str, Tensor] | None = None) -> None:
-    """Replace every linear layer by its fake-quantized form, in place, sharing the weights."""
+def quantize(model: nn.Module, amax: Mapping[str, float] | None, smoothing: Mapping[str, Tensor] | None = None) -> None:
+    """Replace every linear layer by its fake-quantized form, in place, sharing the weights.
+
+    Args:
+        model: a model with unquantized `Linear` layers.
+        amax: the clipping value of each layer's input; None for scales per token.
+        smoothing: factors of the layers that have some.
+    """
     for name, linear in linears(model).items():
         parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, QuantizedLinear(linear, amax[name], (smoothing or {}).get(name)))
+        own = None if amax is None else amax[name]
+        setattr(model.get_submodule(parent), child, QuantizedLinear(linear, own, (smoothing or {}).get(name)))
 
 
 def set_amax(model: nn.Module, amax: Mapping[str, float]) -> None:
@@ -102,4 +118,5 @@ def set_amax(model: nn.Module, amax: Mapping[str, float]) -> None:
     with torch.no_grad():
         for name, module in linears(model).items():
             assert isinstance(module, QuantizedLinear), f"{name} is not quantized"
+            assert isinstance(module.input_quantizer, ActivationQuantizer), f"{name} has scales per token"
             module.input_quantizer.log_scale.fill_(math.log(scale_from_amax(amax[name])))

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from octavo.encoder.model import Linear
-from octavo.quantize.fake_quantize import fake_quantize, fake_quantize_weight, scale_from_amax
+from octavo.quantize.fake_quantize import TokenQuantizer, fake_quantize, fake_quantize_weight, scale_from_amax
 from octavo.quantize.placement import linears
+from octavo.types import Scheme
 
 # The inputs that come out of a LayerNorm, which bear one strength for all; with one for the attention context and the
 # GELU output too, models were measured to get worse.
@@ -47,7 +48,9 @@ def smoothing_factors(model: nn.Module, batches: Iterable[tuple[Tensor, ...]], s
 
 
 @torch.no_grad()
-def searched_factors(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> dict[str, Tensor]:
+def searched_factors(
+    model: nn.Module, batches: Iterable[tuple[Tensor, ...]], scheme: Scheme = Scheme.PER_TENSOR
+) -> dict[str, Tensor]:
     """Run the float model and return each layer's factors by name, (in,) each; of layers that are better without, none.
 
     Of the strengths in `STRENGTHS` a layer gets the one with which its quantized output is nearest to its float output,
@@ -56,6 +59,7 @@ def searched_factors(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) ->
     Args:
         model: a model with unquantized `Linear` layers, in evaluation mode.
         batches: the model's positional arguments, one tuple a batch.
+        scheme: of the activations' scales.
     """
     layers = linears(model)
     seen = _inputs_seen(model, layers, batches)
@@ -64,7 +68,7 @@ def searched_factors(model: nn.Module, batches: Iterable[tuple[Tensor, ...]]) ->
         candidates = {strength: _factors(layer, seen[name].amax, strength) for strength in STRENGTHS if strength}
         candidates[0.0] = torch.ones(layer.in_features)
         rows = torch.cat(seen[name].rows)  # (rows, in)
-        best = min(STRENGTHS, key=lambda s: _error(layer, rows, seen[name].amax, candidates[s]))
+        best = min(STRENGTHS, key=lambda s: _error(layer, rows, seen[name].amax, candidates[s], scheme))
         if best:
             found[name] = candidates[best]
     return found
@@ -112,8 +116,12 @@ def _factors(layer: Linear, amax: Tensor, strength: float) -> Tensor:
     return factors / factors.log().mean().exp()
 
 
-def _error(layer: Linear, rows: Tensor, amax: Tensor, factors: Tensor) -> float:
+def _error(layer: Linear, rows: Tensor, amax: Tensor, factors: Tensor, scheme: Scheme) -> float:
     """Return the mean squared error of the layer's output when input and weight are quantized, ()."""
-    scale = torch.tensor(scale_from_amax(float((amax / factors).max())))
-    quantized = F.linear(fake_quantize(rows / factors, scale), fake_quantize_weight(layer.weight * factors))
+    smoothed = rows / factors
+    if scheme is Scheme.PER_TOKEN:
+        smoothed = TokenQuantizer()(smoothed)
+    else:
+        smoothed = fake_quantize(smoothed, torch.tensor(scale_from_amax(float((amax / factors).max()))))
+    quantized = F.linear(smoothed, fake_quantize_weight(layer.weight * factors))
     return float((quantized - F.linear(rows, layer.weight)).square().mean())

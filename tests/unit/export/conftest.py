@@ -44,7 +44,7 @@ class Exported(NamedTuple):
 
 @pytest.fixture(scope="session")
 def exported(make_model, make_quantized):
-    """Return the exported form of a family's tiny model, `fp32` or `int8`."""
+    """Return the exported form of a family's tiny model: `fp32`, `int8` or `per-token` (INT8 as well)."""
     from octavo.export.onnx_graph import onnx_from_model
 
     built = {}
@@ -52,7 +52,10 @@ def exported(make_model, make_quantized):
     def export(family, precision, head="classify"):
         key = family, precision, head
         if key not in built:
-            model = (make_quantized if precision == "int8" else make_model)(family, head)
+            if precision == "fp32":
+                model = make_model(family, head)
+            else:
+                model = make_quantized(family, head, scheme="per-token" if precision == "per-token" else "per-tensor")
             built[key] = Exported(model, onnx_from_model(model), head)
         return built[key]
 
@@ -66,12 +69,25 @@ def int8(request, exported):
 
 
 @pytest.fixture(params=KINDS, ids="-".join)
+def per_token(request, exported):
+    family, head = request.param
+    return exported(family, "per-token", head)
+
+
+@pytest.fixture(params=[(*kind, scheme) for kind in KINDS for scheme in ("int8", "per-token")], ids="-".join)
+def quantized(request, exported):
+    """A model with each head and each kind of activation scales."""
+    family, head, scheme = request.param
+    return exported(family, scheme, head)
+
+
+@pytest.fixture(params=KINDS, ids="-".join)
 def fp32(request, exported):
     family, head = request.param
     return exported(family, "fp32", head)
 
 
-@pytest.fixture(params=["int8", "fp32"])
+@pytest.fixture(params=["int8", "per-token", "fp32"])
 def either(request, exported):
     return exported("bert", request.param)
 

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from octavo.export.onnx_graph import OUTPUT_NAME, onnx_from_model
 from octavo.export.variants import u8_twin
-from octavo.quantize.fake_quantize import int8_weight
+from octavo.quantize.fake_quantize import TokenQuantizer, int8_weight, token_scales
 from octavo.quantize.placement import QuantizedLinear, linears
 from octavo.tasks.base import Reads
 from octavo.text.buckets import shape_of
@@ -184,7 +184,7 @@ class TestNumbers:
         assert np.abs(one - other).max() > 0.01
 
     @pytest.mark.parametrize("lengths", LENGTHS, ids=lambda lengths: f"{len(lengths)} of {max(lengths)}")
-    def test_int8_graph_is_within_one_step_of_torch(self, int8, make_batch, inputs_of, lengths, reaction_to_flips):
+    def test_int8_graph_is_within_one_step_of_torch(self, quantized, make_batch, inputs_of, lengths, reaction_to_flips):
         """Every quantized tensor agrees to one level, and nearly everywhere exactly.
 
         Both compute the same levels from floats that differ by float errors, about 1e-6 of the range or 1e-4 of a
@@ -192,20 +192,22 @@ class TestNumbers:
         one. A flip then moves the later values of its sequence by a fraction of a step and flips some of them, so
         each sequence is judged up to its first flip, and by its outputs.
         """
-        positions = int8.model.config.positions
-        batch = make_batch(lengths, head=int8.head)
+        positions = quantized.model.config.positions
+        batch = make_batch(lengths, head=quantized.head)
         inputs = inputs_of(batch, positions)
-        ours = levels_in_torch(int8.model, inputs)
-        graph = copy.deepcopy(int8.graph)
-        quantizing = [node for node in graph.graph.node if node.op_type == "QuantizeLinear"]
-        for node in quantizing:
-            graph.graph.output.append(onnx.helper.make_tensor_value_info(node.output[0], onnx.TensorProto.INT8, None))
+        ours = levels_in_torch(quantized.model, inputs)
+        graph = copy.deepcopy(quantized.graph)
+        for node in list(graph.graph.node):
+            # Levels are int8 out of QuantizeLinear, and floats out of Round.
+            kind = {"QuantizeLinear": onnx.TensorProto.INT8, "Round": onnx.TensorProto.FLOAT}.get(node.op_type)
+            if kind:
+                graph.graph.output.append(onnx.helper.make_tensor_value_info(node.output[0], kind, None))
         outputs, *theirs = run(session_of(graph), batch, positions)
-        assert len(theirs) == len(ours) == int8.quantizers
+        assert len(theirs) == len(ours) == quantized.quantizers
         clean = np.ones(len(batch), bool)  # sequences in which nothing has flipped yet
         of_token = np.repeat(np.arange(len(batch)), batch.lengths)
         for levels, reference in zip(theirs, ours, strict=True):
-            off = np.abs(levels.astype(int) - reference)
+            off = np.abs(np.rint(levels).astype(int) - reference)
             of_row = of_token if len(off) == len(of_token) else np.arange(len(batch))  # the last Q: read tokens
             judged = off[clean[of_row]]
             assert judged.max(initial=0) <= 1
@@ -213,8 +215,8 @@ class TestNumbers:
             assert (off > 0).mean() < 0.1
             clean[of_row[(off > 0).any(axis=1)]] = False
         with torch.no_grad():
-            expected = int8.model(*inputs).numpy()
-        np.testing.assert_allclose(outputs, expected, atol=max(1e-5, reaction_to_flips(int8.model, inputs)))
+            expected = quantized.model(*inputs).numpy()
+        np.testing.assert_allclose(outputs, expected, atol=max(1e-5, reaction_to_flips(quantized.model, inputs)))
 
     @pytest.mark.parametrize("head", ["classify", "pairs", "words", "mean", "last", "first"])
     def test_the_tolerance_for_flips_tells_quantized_from_float(
@@ -234,9 +236,10 @@ def levels_in_torch(model, inputs):
 
     def watch(module, args):
         assert isinstance(module, QuantizedLinear)
-        scale = module.input_quantizer.scale
+        quantizer = module.input_quantizer
         x = args[0] * (1 / module.smoothing) if module.smoothing is not None else args[0]
-        seen.append((module.input_quantizer(x) / scale).round().int().numpy())
+        scale = token_scales(x) if isinstance(quantizer, TokenQuantizer) else quantizer.scale
+        seen.append((quantizer(x) / scale).round().int().numpy())
 
     handles = [linear.register_forward_pre_hook(watch) for linear in linears(model).values()]
     try:

@@ -18,6 +18,13 @@ def test_int8_graph(int8):
     assert structure.asymmetric == []
 
 
+def test_graph_with_scales_per_token(per_token):
+    structure = structure_of(per_token.graph)
+    assert structure.int8_matmuls == per_token.products
+    assert structure.float_matmuls == per_token.head_weights
+    assert structure.quantize_nodes == 0  # no operator of the opset does it: it is written out
+
+
 def test_fp32_graph(fp32):
     structure = structure_of(fp32.graph)
     assert structure.int8_matmuls == {}

@@ -11,10 +11,12 @@ from octavo.quantize.fake_quantize import (
     QMAX,
     QMIN,
     ActivationQuantizer,
+    TokenQuantizer,
     fake_quantize,
     fake_quantize_weight,
     int8_weight,
     scale_from_amax,
+    token_scales,
     weight_scale,
 )
 
@@ -140,6 +142,34 @@ class TestActivationQuantizer:
         assert math.isfinite(quantizer.log_scale.grad.item())
         assert not y.any()
         assert scale_from_amax(0.0) > 0
+
+
+class TestTokenQuantizer:
+    @given(arrays(np.float32, (4, 6), elements=st.floats(-1e4, 1e4, width=32)))
+    def test_every_row_is_rounded_by_its_own_largest_value(self, rows):
+        x = torch.from_numpy(rows)
+        y, scales = TokenQuantizer()(x), token_scales(x)
+        assert torch.equal(y, torch.cat([TokenQuantizer()(row[None]) for row in x]))  # the others do not matter
+        levels = y / scales
+        assert float(levels.abs().max()) <= 127.001
+        torch.testing.assert_close(levels, levels.round(), atol=1e-3, rtol=0)
+        assert ((y - x).abs() <= 0.5001 * scales).all()  # nothing is clipped
+
+    def test_the_largest_value_has_the_highest_level(self):
+        x = torch.tensor([[0.5, -2.0], [30.0, 1.0]])
+        assert (TokenQuantizer()(x) / token_scales(x)).round().abs().amax(dim=1).tolist() == [127, 127]
+
+    def test_a_row_of_zeros_stays_one(self):
+        x = torch.zeros(2, 3, requires_grad=True)
+        TokenQuantizer()(x).sum().backward()
+        assert not TokenQuantizer()(x).any()
+        assert torch.equal(x.grad, torch.ones(2, 3))
+
+    def test_the_gradient_passes_straight_through(self):
+        x = torch.randn(3, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        weights = torch.arange(15.0).reshape(3, 5)
+        (TokenQuantizer()(x) * weights).sum().backward()
+        assert torch.equal(x.grad, weights)
 
 
 class TestWeights:

@@ -132,6 +132,18 @@ class TestQuantize:
         silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
         assert silent == []
 
+    def test_without_amax_each_token_has_its_own_scale(self, model, batches):
+        before, parameters = outputs(model, batches), dict(model.named_parameters())
+        quantize(model, None)
+        assert dict(model.named_parameters()).keys() == parameters.keys()  # nothing to learn but the weights
+        assert 0 < (outputs(model, batches) - before).abs().max() < 0.3 * before.std()
+        x = torch.randn(6, 32, generator=torch.Generator().manual_seed(0))
+        qkv = model.encoder.layers[1].qkv
+        with torch.no_grad():
+            together = qkv(x)
+            x[1:] *= 1000  # other tokens of the batch
+            torch.testing.assert_close(qkv(x)[0], together[0], atol=1e-5, rtol=0)
+
     def test_a_layer_without_amax_is_an_error(self, model, amax):
         with pytest.raises(KeyError, match="ffn2"):
             quantize(model, {name: value for name, value in amax.items() if "ffn2" not in name})

@@ -5,7 +5,7 @@ import torch
 
 from octavo.quantize.placement import QuantizedLinear, amax_by_layer, calibrate, linears, quantize
 from octavo.quantize.smoothing import SMOOTHED, searched_factors, smoothing_factors
-from octavo.types import Observer
+from octavo.types import Observer, Scheme
 
 OUTLIER, PEAK = 3, 40.0
 
@@ -80,14 +80,16 @@ def test_a_channel_that_is_always_zero_keeps_a_finite_factor(make_classifier, ba
     assert all(torch.isfinite(factor).all() and (factor > 0).all() for factor in factors.values())
 
 
-def _quantized(model, batches, factors):
+def _quantized(model, batches, factors, scheme=Scheme.PER_TENSOR):
     copied = copy.deepcopy(model)
-    quantize(copied, amax_by_layer(calibrate(model, batches, factors), Observer.MAX), factors)
+    is_static = scheme is Scheme.PER_TENSOR
+    amax = amax_by_layer(calibrate(model, batches, factors), Observer.MAX) if is_static else None
+    quantize(copied, amax, factors)
     return copied
 
 
-def _error(model, batches, factors):
-    quantized = _quantized(model, batches, factors)
+def _error(model, batches, factors, scheme=Scheme.PER_TENSOR):
+    quantized = _quantized(model, batches, factors, scheme)
     with torch.no_grad():
         return float(sum((quantized(*batch) - model(*batch)).abs().mean() for batch in batches))
 
@@ -102,6 +104,13 @@ def test_searched_factors_keep_the_product_and_beat_one_strength_for_all(spiky, 
             (x / factor) @ (linear.weight * factor).T + linear.bias, linear(x), rtol=1e-3, atol=1e-3
         )
     assert _error(spiky, batches, searched) < _error(spiky, batches, smoothing_factors(spiky, batches, 0.5))
+
+
+def test_the_search_is_for_the_scheme_that_is_asked_for(spiky, batches):
+    """What is best for one scale a tensor is not for one a token, which outliers of other tokens leave alone."""
+    plain, per_token = searched_factors(spiky, batches), searched_factors(spiky, batches, Scheme.PER_TOKEN)
+    assert plain.keys() != per_token.keys() or any(not torch.equal(plain[name], per_token[name]) for name in plain)
+    assert _error(spiky, batches, per_token, Scheme.PER_TOKEN) < _error(spiky, batches, {}, Scheme.PER_TOKEN)
 
 
 def test_the_search_is_the_same_every_time(spiky, batches):
