@@ -160,6 +160,8 @@ NB_MODULE(_native, module) {
       .def_prop_ro("isa", [](const Encoder& encoder) { return encoder.kernels().name; })
       .def_prop_ro("threads", &Encoder::threads)
       .def_prop_ro("width", &Encoder::width)
-      .def("run", run, "ids"_a, "offsets"_a, "segments"_a.none(), "reads"_a.none());
+      // noconvert: arrays of another type would be copied silently, and fractions cut off.
+      .def("run", run, "ids"_a.noconvert(), "offsets"_a.noconvert(), "segments"_a.none().noconvert(),
+           "reads"_a.none().noconvert());
   module.def("instruction_sets", instruction_sets);
 }
