@@ -17,7 +17,7 @@ class Backend(StrEnum):
 
 
 # The role of the graph that each backend loads, when the model has it; else the canonical one.
-ROLE = {Backend.OPENVINO: "canonical", Backend.ONNXRUNTIME: "u8"}
+ROLE = {Backend.OPENVINO: "canonical", Backend.ONNXRUNTIME: "u8", Backend.NATIVE: "canonical"}
 
 
 def open_engine(backend: Backend, graph: ModelGraph, *, threads: int | None = None) -> Engine:
@@ -35,3 +35,7 @@ def open_engine(backend: Backend, graph: ModelGraph, *, threads: int | None = No
             from octavo.engines.onnxruntime import OnnxRuntimeEngine
 
             return OnnxRuntimeEngine(graph, threads=threads)
+        case Backend.NATIVE:
+            from octavo.engines.native.engine import NativeEngine
+
+            return NativeEngine(graph, threads=threads)
