@@ -42,7 +42,7 @@ constexpr GeluFit kGeluTanh = {
      2.246490567e-07f, -5.195484487e-09f, 5.297196362e-11f}};
 
 inline Floats gelu(Floats x, const GeluFit& fit) {
-  const Floats t = clamped(x, -fit.limit, fit.limit);
+  const Floats t = limited(x, fit.limit);
   const Floats square = t * t;
   Floats p = broadcast(fit.coefficients[8]);
 #pragma GCC unroll 8

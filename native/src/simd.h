@@ -84,6 +84,15 @@ inline Floats clamped(Floats x, float low, float high) {
   return smaller(larger(x, broadcast(low)), broadcast(high));
 }
 
+// x held between -limit and limit.
+inline Floats limited(Floats x, float limit) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_range_ps((__m512)x, (__m512)broadcast(limit), 0x02);  // the smaller magnitude, the sign of x
+#else
+  return clamped(x, -limit, limit);
+#endif
+}
+
 inline Floats absolute(Floats x) { return floats_of_bits(bits_of_floats(x) & 0x7fffffff); }
 
 inline float sum_of(Floats x) {
@@ -110,11 +119,25 @@ inline float largest_of(Floats x) {
 #endif
 }
 
-// x with the lanes from `count` on set to zero.
-inline Floats first_lanes(Floats x, std::size_t count) {
+// x with the lanes from `count` on set to `rest`.
+inline Floats first_lanes(Floats x, std::size_t count, float rest) {
   Ints lane;
   for (std::size_t i = 0; i < kLanes; ++i) lane[i] = static_cast<std::int32_t>(i);
-  return floats_of_bits(bits_of_floats(x) & (lane < static_cast<std::int32_t>(count)));
+  return lane < static_cast<std::int32_t>(count) ? x : broadcast(rest);
+}
+
+// Lanes of two vectors by number: those of `b` follow those of `a`.
+inline Floats picked(Floats a, Floats b, Ints lanes) {
+#if defined(__clang__)
+  Floats x;
+  for (std::size_t i = 0; i < kLanes; ++i) {
+    const std::size_t lane = static_cast<std::size_t>(lanes[i]);
+    x[i] = lane < kLanes ? a[lane] : b[lane - kLanes];
+  }
+  return x;
+#else
+  return __builtin_shuffle(a, b, lanes);
+#endif
 }
 
 // 2^23 * 1.5: adding it leaves no room for fractions, so the sum is rounded to a whole number, half to even.
@@ -122,14 +145,26 @@ constexpr float kRounder = 12582912.0f;
 
 inline Ints rounded(Floats x) { return bits_of_floats(x + kRounder) - bits_of_floats(broadcast(kRounder)); }
 
-// Rounds to int8 levels and stores them with `zero` added.
-inline void store_levels(std::uint8_t* to, Floats x, std::int32_t zero) {
-  const Ints levels = rounded(clamped(x, -128.0f, 127.0f)) + zero;
+// Rounds to int8 levels, half to even, and stores them with `zero` (0 or 128) added.
+inline void store_levels(std::uint8_t* to, Floats x, std::uint8_t zero) {
 #if defined(__AVX512F__)
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8((__m512i)levels));
+  // The conversion saturates, but what is too large for int32 has to be held back before.
+  const __m512i levels = _mm512_cvtps_epi32((__m512)smaller(x, broadcast(127.0f)));
+  const __m128i bytes = _mm512_cvtsepi32_epi8(levels);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_xor_si128(bytes, _mm_set1_epi8(static_cast<char>(zero))));
 #else
+  const Ints levels = rounded(clamped(x, -128.0f, 127.0f)) + zero;
   const Bytes bytes = __builtin_convertvector(levels & 0xff, Bytes);
   std::memcpy(to, &bytes, sizeof bytes);
+#endif
+}
+
+// Stores the first `count` lanes.
+inline void store_first(float* to, Floats x, std::size_t count) {
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), (__m512)x);
+#else
+  std::memcpy(to, &x, count * sizeof(float));
 #endif
 }
 
