@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from importlib import import_module
 
 from octavo.engines.base import Engine
 from octavo.engines.graph import ModelGraph
+from octavo.engines.guard import Layout
+from octavo.errors import EngineError
 
 
 class Backend(StrEnum):
@@ -17,11 +20,32 @@ class Backend(StrEnum):
 
 
 # The role of the graph that each backend loads, when the model has it; else the canonical one.
-ROLE = {Backend.OPENVINO: "canonical", Backend.ONNXRUNTIME: "u8"}
+ROLE = {Backend.OPENVINO: "canonical", Backend.ONNXRUNTIME: "u8", Backend.NATIVE: "canonical"}
 
 
-def open_engine(backend: Backend, graph: ModelGraph, *, threads: int | None = None) -> Engine:
+def native_is_available() -> bool:
+    """Return whether the native engine was built with this installation: without a compiler it is not."""
+    try:
+        return bool(import_module("octavo.engines.native").available())
+    except ImportError:
+        return False
+
+
+def default_backend() -> Backend:
+    """Return the engine that serves where nothing was measured: the native one, or OpenVINO in its place."""
+    return Backend.NATIVE if native_is_available() else Backend.OPENVINO
+
+
+def open_engine(
+    backend: Backend, graph: ModelGraph, *, threads: int | None = None, layout: Layout = Layout.BUCKETED
+) -> Engine:
     """Build an engine for `graph`, or take it out of the cache.
+
+    Args:
+        backend: which one.
+        graph: the model.
+        threads: CPU threads; None for all.
+        layout: how batches are padded, in the one backend that leaves it open: OpenVINO.
 
     Raises:
         EngineError: the backend cannot build it here.
@@ -30,8 +54,13 @@ def open_engine(backend: Backend, graph: ModelGraph, *, threads: int | None = No
         case Backend.OPENVINO:
             from octavo.engines.openvino import OpenVinoEngine
 
-            return OpenVinoEngine(graph, threads=threads)
+            return OpenVinoEngine(graph, threads=threads, layout=layout)
         case Backend.ONNXRUNTIME:
             from octavo.engines.onnxruntime import OnnxRuntimeEngine
 
             return OnnxRuntimeEngine(graph, threads=threads)
+        case Backend.NATIVE:
+            raise EngineError(
+                "The native engine is not part of this installation. "
+                "Install Octavo again where there is a C++ compiler, or name another engine."
+            )
