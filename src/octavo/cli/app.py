@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not debugging:
                 warnings.simplefilter("ignore")  # of libraries, for their developers
             warnings.simplefilter("always", OctavoWarning)
-            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            warnings.showwarning = _show_warning
             code = _run(arguments)
             sys.stdout.flush()
             return code

@@ -114,10 +114,9 @@ def _show(made: Planned, command: str, *, certifies: bool) -> None:
             output.line(f"{one.name} was not measured: {one.reason}", style="dim")
     output.line(f"{chosen}: {plan.why}", style="bold")
     output.line(_int8_sentence(made))
-    output.line(
-        f"Measured in {plan.rounds} rounds on {traffic.queries:,} texts of {traffic.trace or 'the release (golden inputs)'}: "
-        f"{traffic.mean_tokens:.0f} tokens in the mean, {traffic.most_tokens} at most."
-    )
+    texts = "golden inputs of the release" if traffic.trace is None else f"texts of {traffic.trace}"
+    lengths = f"{traffic.mean_tokens:.0f} tokens in the mean, {traffic.most_tokens} at most"
+    output.line(f"Measured in {plan.rounds} rounds on {traffic.queries:,} {texts}: {lengths}.")
     if traffic.trace is None:
         output.line("Other lengths may choose another engine: give your own texts with --trace.")
     if made.certificate:
@@ -142,7 +141,7 @@ def _int8_sentence(made: Planned) -> str:
         f"{times(ratio.median)} {'alone' if size == 1 else f'in {size}s'}" for size, ratio in chosen.times_fp32.items()
     )
     if plan.int8_pays:
-        return f"INT8 pays on this machine: as fast as the FP32 release times {ratios}."
+        return f"INT8 pays on this machine. Against the FP32 release it is faster by {ratios}."
     return f"INT8 does not pay on this machine: the FP32 release is as fast or faster (INT8 against it: {ratios})."
 
 

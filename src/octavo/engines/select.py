@@ -19,7 +19,7 @@ from octavo.engines.guard import Layout
 from octavo.engines.open import Backend
 from octavo.engines.plan import Measured, Spread
 from octavo.errors import EngineError, OctavoError
-from octavo.progress import Progress, Silent
+from octavo.progress import Progress, Silent, Step
 from octavo.text.batch import TokenBatch
 
 Clock = Callable[[], int]  # nanoseconds
@@ -29,6 +29,7 @@ TIE = 1.05
 
 _QUERIES_A_ROUND = 16  # at least, of each batch size
 _FEWEST_ROUNDS = 3  # timed whatever the budget
+_HOPELESS = 3.0  # times slower than the fastest: three rounds are enough to know
 _WARM_UP_SHARE = 1 / 3  # of the budget
 
 
@@ -104,7 +105,8 @@ def measure(
 
     Rounds of warm-up come first, for at most a third of the budget. They are other draws, so that an engine meets as
     many new shapes in the timed rounds as in service. No round is begun that would overrun the budget, but three are
-    timed at least. A contender that fails is left out from there on.
+    timed at least; after those, what is three times slower than the fastest rests, so that the others get the time. A
+    contender that fails is left out.
 
     Args:
         contenders: candidate → engine and traffic; all traffic has the same queries in the same order.
@@ -117,35 +119,21 @@ def measure(
         clock: nanoseconds, monotonic.
 
     Raises:
-        EngineError: none is left.
+        EngineError: no contenders, no queries or no batch sizes.
     """
-    failed: dict[Candidate, str] = {}
-    draws = _draws(min((len(one.traffic) for one in contenders.values()), default=0), seed)
-    started_ns = clock()
-
-    def run_rounds(most: int, fewest: int, until_s: float) -> list[_Round]:
-        done: list[_Round] = []
-        with (progress or Silent()).step(f"measure engines{'' if fewest > 1 else ': warm up'}", most) as bar:
-            while len(done) < most:
-                before_ns = clock()
-                done.append(_run_round(contenders, batch_sizes, draws, len(done), failed, clock))
-                bar.advance()
-                now_ns = clock()
-                if len(done) >= fewest and (2 * now_ns - before_ns - started_ns) / 1e9 > until_s:
-                    bar.advance(most - len(done), "time is up")
-                    break
-        return done
-
-    run_rounds(warm_up_rounds, 1, budget_s * _WARM_UP_SHARE)
-    timed = run_rounds(rounds, _FEWEST_ROUNDS, budget_s)
+    queries = min((len(one.traffic) for one in contenders.values()), default=0)
+    if not queries or not batch_sizes:
+        raise EngineError(f"Nothing to measure: {len(contenders)} engines, {queries} queries, batches {batch_sizes}.")
+    turns = _Turns(contenders, batch_sizes, _draws(queries, seed), clock, clock() / 1e9)
+    progress = progress or Silent()
+    with progress.step("warm up engines", warm_up_rounds) as bar:
+        turns.take(warm_up_rounds, 1, budget_s * _WARM_UP_SHARE, bar)
+    with progress.step("measure engines", rounds) as bar:
+        timed = turns.take(rounds, _FEWEST_ROUNDS, budget_s, bar)
     return [
-        Measurement(candidate, one.engine.engine_id, reason=failed[candidate])
-        if candidate in failed
-        else Measurement(
-            candidate,
-            one.engine.engine_id,
-            {size: [ms_of[candidate, size] for ms_of in timed] for size in batch_sizes},
-        )
+        Measurement(candidate, one.engine.engine_id, reason=turns.failed[candidate])
+        if candidate in turns.failed
+        else Measurement(candidate, one.engine.engine_id, timed[candidate])
         for candidate, one in contenders.items()
     ]
 
@@ -188,58 +176,82 @@ def measured_from(measurements: Sequence[Measurement]) -> list[Measured]:
     ]
 
 
-# Milliseconds per query by candidate and batch size.
-_Round = dict[tuple[Candidate, int], float]
+# Milliseconds per query of each round, by batch size.
+_Times = dict[int, list[float]]
 
 
-def _run_round(
-    contenders: Mapping[Candidate, Contender],
-    batch_sizes: Sequence[int],
-    draws: Iterator[int],
-    number: int,
-    failed: dict[Candidate, str],
-    clock: Clock,
-) -> _Round:
-    """Run one round; the order of the contenders rotates from round to round."""
-    drawn = {
-        size: [list(islice(draws, size)) for _ in range(math.ceil(_QUERIES_A_ROUND / size))] for size in batch_sizes
-    }
-    aside = list(islice(draws, 1))
-    names = [one for one in contenders if one not in failed]
-    if not names:
-        raise EngineError("No engine is left to measure:\n" + "\n".join(f"  {failed[one]}" for one in failed))
-    first = number % len(names)
-    ms_of: _Round = {}
-    for name in names[first:] + names[:first]:
-        engine, traffic = contenders[name].engine, contenders[name].traffic
-        try:
-            engine.run(traffic.select(aside))  # not timed: the engine before left other weights in the caches
-            for size, batches in drawn.items():
-                times_ms = [_timed_ms(engine, traffic.select(rows), clock) / size for rows in batches]
-                ms_of[name, size] = float(np.median(times_ms))
-        except OctavoError as error:
-            failed[name] = str(error)
-    return ms_of
+@dataclass(slots=True)
+class _Turns:
+    """Contenders that take turns on the same draws; what failed, and why, grows on the way."""
+
+    contenders: Mapping[Candidate, Contender]
+    batch_sizes: Sequence[int]
+    draws: Iterator[int]
+    clock: Clock
+    started_s: float
+    failed: dict[Candidate, str] = field(default_factory=dict)
+
+    def take(self, most: int, fewest: int, until_s: float, bar: Step) -> dict[Candidate, _Times]:
+        """Run rounds until there are enough, or none more fits into the time since the start."""
+        times: dict[Candidate, _Times] = {one: {size: [] for size in self.batch_sizes} for one in self.contenders}
+        running = [one for one in self.contenders if one not in self.failed]
+        for number in range(most):
+            before_s = self.clock() / 1e9
+            first = number % max(len(running), 1)  # the order rotates
+            self._run_round(running[first:] + running[:first], times)
+            bar.advance()
+            now_s = self.clock() / 1e9
+            running = [one for one in running if one not in self.failed]
+            if number + 1 < fewest:
+                continue
+            running = _not_hopeless({one: times[one] for one in running})
+            if now_s - self.started_s + (now_s - before_s) > until_s:
+                bar.advance(most - number - 1, "time is up")
+                break
+        return times
+
+    def _run_round(self, order: Sequence[Candidate], times: Mapping[Candidate, _Times]) -> None:
+        aside, *_ = islice(self.draws, 1)
+        drawn = {
+            size: [list(islice(self.draws, size)) for _ in range(math.ceil(_QUERIES_A_ROUND / size))]
+            for size in self.batch_sizes
+        }
+        for candidate in order:
+            engine, traffic = self.contenders[candidate].engine, self.contenders[candidate].traffic
+            try:
+                engine.run(traffic.select([aside]))  # not timed: the engine before left other weights in the caches
+                for size, batches in drawn.items():
+                    took_ms = [self._timed_ms(engine, traffic.select(rows)) / size for rows in batches]
+                    times[candidate][size].append(float(np.median(took_ms)))
+            except OctavoError as error:
+                self.failed[candidate] = str(error)
+
+    def _timed_ms(self, engine: Engine, batch: TokenBatch) -> float:
+        started_ns = self.clock()
+        engine.run(batch)
+        return max(self.clock() - started_ns, 1) / 1e6
 
 
-def _timed_ms(engine: Engine, batch: TokenBatch, clock: Clock) -> float:
-    started_ns = clock()
-    engine.run(batch)
-    return max(clock() - started_ns, 1) / 1e6
+def _not_hopeless(times: Mapping[Candidate, _Times]) -> list[Candidate]:
+    means = {one: _mean_of(ms) for one, ms in times.items()}
+    fastest = min(means.values(), default=0.0)
+    return [one for one, mean in means.items() if mean <= _HOPELESS * fastest]
 
 
 def _draws(count: int, seed: int) -> Iterator[int]:
     """Yield rows of the traffic without end, in a new order each time that all were drawn."""
-    if count < 1:
-        raise EngineError("Nothing to measure: there are no engines, or no queries.")
     rng = np.random.default_rng(seed)
     while True:
         yield from rng.permutation(count).tolist()
 
 
 def _mean_ms(one: Measurement) -> float:
+    return _mean_of(one.rounds_ms)
+
+
+def _mean_of(rounds_ms: Mapping[int, Sequence[float]]) -> float:
     """Return the geometric mean, over the batch sizes, of the median milliseconds per query."""
-    return math.exp(float(np.mean([math.log(np.median(ms)) for ms in one.rounds_ms.values()])))
+    return math.exp(float(np.mean([math.log(np.median(ms)) for ms in rounds_ms.values()])))
 
 
 def _plainness(candidate: Candidate, certified: Backend) -> tuple[bool, bool]:
@@ -260,8 +272,9 @@ def _why(chosen: Measurement, fastest: Measurement, able: Sequence[Measurement],
 
 
 def _ratios(reference: Measurement, one: Measurement) -> dict[int, Spread]:
+    # One of them may have rested in the later rounds.
     return {
-        size: _spread([slow / fast for slow, fast in zip(reference.rounds_ms[size], ms, strict=True)])
+        size: _spread([slow / fast for slow, fast in zip(reference.rounds_ms[size], ms, strict=False)])
         for size, ms in one.rounds_ms.items()
     }
 
