@@ -13,7 +13,18 @@ from octavo.cli.options import EngineName, fraction_from_points
 from octavo.engines.open import Backend
 from octavo.errors import InputError
 
-VERBS = ["demo", "trim-vocab", "finetune", "compress", "predict", "candidates", "certify", "report", "overview"]
+VERBS = [
+    "demo",
+    "trim-vocab",
+    "finetune",
+    "compress",
+    "predict",
+    "build",
+    "candidates",
+    "certify",
+    "report",
+    "overview",
+]
 VERBS += ["releases", "verify", "version"]
 
 
@@ -44,7 +55,8 @@ def test_the_version_is_printed_twice_over(octavo):
 
 
 def test_engine_names_are_the_backends():
-    assert [*map(str, EngineName)] == [*map(str, Backend)]
+    assert [*map(str, EngineName)] == ["auto", *map(str, Backend)]
+    assert [name.named for name in EngineName] == [None, *map(str, Backend)]
 
 
 def test_points_become_fractions():
@@ -68,6 +80,8 @@ def test_paragraphs_are_joined_and_examples_are_not():
         (["predict", "x", "--engine", "abacus"], "--engine"),
         (["predict", "x", "--threads", "0"], "--threads"),
         (["certify", "x"], "--test"),
+        (["build", "x", "--batch", "0"], "--batch"),
+        (["build", "x", "--budget", "0"], "--budget"),
         (["finetune", "x", "--train", "a"], "--dev"),
     ],
 )
