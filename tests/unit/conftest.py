@@ -148,7 +148,7 @@ def publish_tiny(
 ) -> Callable[..., Path]:
     """Publish the tiny model as `store/tiny`: version 1 is FP32, version 2 INT8 and current. Return its folder.
 
-    `backend` is the one that was certified; `lost` are rows of 1,000 that it got wrong.
+    `backend` is the one that was certified; `lost` of 1,000 rows it got wrong.
     """
     from octavo.store.contents import ReleaseConfig, content_bytes
 
@@ -207,6 +207,30 @@ def tiny_rows(tiny_models: dict[str, TinyModel], tmp_path: Path) -> Path:
     rows = [{"text": text, "label": label} for text, label in zip(TEXTS, labels, strict=True)] * 20
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return file
+
+
+@pytest.fixture
+def fastest(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let one engine be measured as the fastest, whatever it is; the FP32 reference takes `fp32_ms` a query."""
+    from octavo.engines.guard import Layout
+    from octavo.engines.select import Measurement
+    from octavo.ladder import planning
+
+    def let(backend: str, layout: str = Layout.BUCKETED, *, fp32_ms: float = 4.0) -> None:
+        def ms(one: Any) -> float:
+            if one.is_reference:
+                return fp32_ms
+            return 1.0 if (one.backend, one.layout) == (backend, layout) else 2.0
+
+        def measured(contenders: Any, batch_sizes: Sequence[int], **_options: Any) -> list[Measurement]:
+            return [
+                Measurement(one, contender.engine.engine_id, {size: [ms(one)] * 3 for size in batch_sizes})
+                for one, contender in contenders.items()
+            ]
+
+        monkeypatch.setattr(planning, "measure", measured)
+
+    return let
 
 
 @pytest.fixture

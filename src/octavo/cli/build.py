@@ -55,6 +55,7 @@ def build(
             rich_help_panel=options.GATE,
         ),
     ] = None,
+    timing_s: options.TimingSeconds = 20.0,
     as_json: options.AsJson = False,
 ) -> None:
     """Choose the engine that serves a release fastest on this machine, by measuring all that can run it.
@@ -82,6 +83,7 @@ def build(
             batch_sizes=tuple(batch or (1, 32)),
             threads=threads,
             budget_s=budget,
+            timing_s=timing_s or 20.0,
             progress=progress,
         )
     _emit(made) if as_json else _show(made, shlex.join(["octavo", *context.obj]), certifies=test is not None)

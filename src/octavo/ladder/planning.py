@@ -64,6 +64,7 @@ def plan_engine(
     batch_sizes: Sequence[int] = (1, 32),
     threads: int | None = None,
     budget_s: float = 30.0,
+    timing_s: float = 20.0,
     progress: Progress | None = None,
 ) -> Planned:
     """Measure every engine that can run a release, keep the plan, and certify the chosen engine where that is due.
@@ -75,6 +76,7 @@ def plan_engine(
         batch_sizes: queries per call.
         threads: CPU threads; None for all.
         budget_s: seconds to measure for, beside the time that building the engines takes.
+        timing_s: bound on the latency measurement of a certificate, in seconds.
         progress: where to report.
 
     Raises:
@@ -93,7 +95,7 @@ def plan_engine(
     choice = choose(measurements, Backend(config.backend))
     plan = _plan(opened, choice, measurements, _told(trace, tokens), threads)
     file = keep_plan(plan)
-    certificate = _certified(opened, config, plan, test, progress)
+    certificate = _certified(opened, config, plan, test, timing_s, progress)
     return Planned(plan, file, certificate, Backend(config.backend), _blocked(opened, config, plan, certificate))
 
 
@@ -189,7 +191,7 @@ def _plan(
 
 
 def _certified(
-    release: Release, config: ReleaseConfig, plan: Plan, test: Path | None, progress: Progress
+    release: Release, config: ReleaseConfig, plan: Plan, test: Path | None, timing_s: float, progress: Progress
 ) -> Certificate | None:
     """Certify the plan's engine and keep the certificate, if there are rows and the release's own is for another."""
     if test is None or plan.backend == config.backend:
@@ -200,6 +202,7 @@ def _certified(
         backend=plan.backend,
         threads=plan.threads,
         layout=plan.layout or Layout.BUCKETED,
+        timing_s=timing_s,
         progress=progress,
     )
     keep_certificate(release, plan.backend, certificate)
