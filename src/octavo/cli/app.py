@@ -10,7 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, TextIO
 
 import typer
 
@@ -105,9 +105,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, arguments)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_where: Any, **_more: Any) -> None:
-    """Show a warning as a note to the user; where it was given is for developers."""
-    output.complain(str(message), label="note" if issubclass(category, OctavoWarning) else category.__name__)
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show our own warnings as notes to the user; those of libraries, while debugging, with their place."""
+    if issubclass(category, OctavoWarning):
+        output.complain(str(message), label="note")
+    else:
+        (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _run(arguments: list[str]) -> int:

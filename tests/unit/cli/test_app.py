@@ -2,6 +2,7 @@ import errno
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from octavo.cli import app
 from octavo.cli.app import asks_for_json, main, reflowed
 from octavo.cli.options import EngineName, fraction_from_points
 from octavo.engines.open import Backend
-from octavo.errors import InputError
+from octavo.errors import InputError, OctavoWarning
 
 VERBS = [
     "demo",
@@ -131,6 +132,21 @@ def test_debugging_shows_the_traceback(capsys, monkeypatch):
     monkeypatch.setenv("OCTAVO_DEBUG", "1")
     assert main(["verify", "/nowhere"]) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_our_own_warnings_are_notes_and_those_of_libraries_are_for_debugging(octavo, monkeypatch, capsys):
+    def warning(_arguments):
+        warnings.warn("OpenVINO serves.", OctavoWarning, stacklevel=1)
+        warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(app, "_run", warning)
+    assert octavo("verify", "x").err == "note: OpenVINO serves.\n"
+    monkeypatch.setenv("OCTAVO_DEBUG", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        main(["verify", "x"])
+    assert "DeprecationWarning: deprecated" in capsys.readouterr().err
 
 
 def test_a_reader_that_leaves_is_no_error(store):
