@@ -9,7 +9,10 @@ import pytest
 from engine_contract import MIXED, OnnxEngineContract
 
 from octavo.engines import cache
+from octavo.engines.guard import Layout, laid_out
 from octavo.engines.openvino import OpenVinoEngine
+from octavo.text.buckets import shape_of
+from octavo.text.layout import NO_OFFSET
 
 
 class TestOpenVino(OnnxEngineContract):
@@ -20,6 +23,35 @@ class TestOpenVino(OnnxEngineContract):
 
     def test_float_parts_stay_f32_by_default(self, subject):
         assert self.build(subject).engine_id.endswith("/f32")
+
+
+class TestLayouts:
+    """Padding differs, answers do not."""
+
+    @pytest.fixture(params=[Layout.PACKED, Layout.PADDED])
+    def layout(self, request):
+        return request.param
+
+    @pytest.mark.parametrize("lengths", [[7], MIXED, [1] * 9, [40, 1]], ids=str)
+    def test_equals_buckets(self, subjects, precision, make_batch, layout, lengths):
+        for head in ("classify", "words"):
+            subject, batch = subjects(precision, head), make_batch(lengths, head=head)
+            engine = OpenVinoEngine(subject.graph, threads=2, layout=layout)
+            expected = OpenVinoEngine(subject.graph, threads=2).run(batch)
+            np.testing.assert_allclose(engine.run(batch), expected, atol=subject.tolerance(batch))
+
+    def test_the_engine_s_name_is_that_of_its_numbers(self, subject, layout):
+        padded = OpenVinoEngine(subject.graph, threads=2, layout=layout)
+        assert padded.engine_id == OpenVinoEngine(subject.graph, threads=2).engine_id
+
+    def test_shapes(self, make_batch):
+        batch = make_batch([3, 9, 2])
+        shapes = {layout: laid_out(batch, NO_OFFSET, layout).shape for layout in Layout}
+        assert shapes == {
+            Layout.BUCKETED: shape_of(batch),
+            Layout.PACKED: (14, 3, 9),
+            Layout.PADDED: (27, 3, 9),
+        }
 
 
 class TestCache:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from octavo.engines import native
 from octavo.engines.base import Engine
 from octavo.engines.graph import ModelGraph
+from octavo.engines.guard import Layout
 
 
 class Backend(StrEnum):
@@ -20,8 +22,21 @@ class Backend(StrEnum):
 ROLE = {Backend.OPENVINO: "canonical", Backend.ONNXRUNTIME: "u8", Backend.NATIVE: "canonical"}
 
 
-def open_engine(backend: Backend, graph: ModelGraph, *, threads: int | None = None) -> Engine:
+def default_backend() -> Backend:
+    """Return the engine that serves where nothing was measured: the native one, or OpenVINO in its place."""
+    return Backend.NATIVE if native.available() else Backend.OPENVINO
+
+
+def open_engine(
+    backend: Backend, graph: ModelGraph, *, threads: int | None = None, layout: Layout = Layout.BUCKETED
+) -> Engine:
     """Build an engine for `graph`, or take it out of the cache.
+
+    Args:
+        backend: which one.
+        graph: the model.
+        threads: CPU threads; None for all.
+        layout: how batches are padded, in the one backend that leaves it open: OpenVINO.
 
     Raises:
         EngineError: the backend cannot build it here.
@@ -30,7 +45,7 @@ def open_engine(backend: Backend, graph: ModelGraph, *, threads: int | None = No
         case Backend.OPENVINO:
             from octavo.engines.openvino import OpenVinoEngine
 
-            return OpenVinoEngine(graph, threads=threads)
+            return OpenVinoEngine(graph, threads=threads, layout=layout)
         case Backend.ONNXRUNTIME:
             from octavo.engines.onnxruntime import OnnxRuntimeEngine
 

@@ -12,7 +12,7 @@ from typing import Any
 from octavo.certify.certificate import Certificate, Hashes, Identity, Timing, certificate_from
 from octavo.certify.latency import LatencySummary, measure
 from octavo.engines.hardware import this_hardware
-from octavo.engines.open import Backend
+from octavo.engines.open import Backend, default_backend
 from octavo.errors import InputError, Interrupted
 from octavo.ladder.baselines import torch_fp32
 from octavo.ladder.builds import CANONICAL, Build, build, traffic_shapes
@@ -57,7 +57,7 @@ class Compression:
 
 
 def compress(
-    recipe: Recipe, *, progress: Progress | None = None, backend: Backend = Backend.OPENVINO, reproduce: str = ""
+    recipe: Recipe, *, progress: Progress | None = None, backend: Backend | None = None, reproduce: str = ""
 ) -> Compression:
     """Climb the ladder and publish what was certified.
 
@@ -67,7 +67,8 @@ def compress(
     Args:
         recipe: what to make, out of what.
         progress: where to report; silent by default.
-        backend: the engine that will serve, and so the one that is certified.
+        backend: the engine that will serve, and so the one that is certified; None for the native one where this
+            installation has it, else OpenVINO.
         reproduce: the command that was typed, for the report.
 
     Raises:
@@ -81,7 +82,7 @@ def compress(
         material = gather(recipe, work, progress)
         for warning in material.warnings:
             progress.say(f"note: {warning}")
-        made = _climb(material, work, progress, backend, reproduce)
+        made = _climb(material, work, progress, backend or default_backend(), reproduce)
         shutil.rmtree(work, ignore_errors=True)  # what an interrupted run would have gone on from
         return made
     except KeyboardInterrupt:
