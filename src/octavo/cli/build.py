@@ -97,6 +97,7 @@ def _emit(made: Planned) -> None:
             "plan": made.plan,
             "file": made.file,
             "serves": not made.blocked,
+            "certified": made.certified,
             "blocked": made.blocked,
             "certificate": made.certificate,
         }
@@ -151,5 +152,5 @@ def _serving_sentence(made: Planned, chosen: str, command: str, *, certifies: bo
     if not made.blocked:
         needless = " The release's own certificate covers it: --test was not needed." if certifies else ""
         return f"auto takes {chosen} from now on.{needless if made.certificate is None else ''}"
-    settle = "" if certifies else f" To settle it: {command} --test ROWS"
+    settle = f" To settle it: {command} --test ROWS" if made.rows_may_settle else ""
     return f"auto stays as it was. {made.blocked}{settle}"

@@ -262,7 +262,8 @@ def _why(chosen: Measurement, fastest: Measurement, able: Sequence[Measurement],
     if len(able) == 1:
         return "It is the only engine that can run the release here."
     if chosen is not fastest:
-        what = "the certified engine" if chosen.candidate.backend is certified else "the plainer one"
+        is_about_engines = chosen.candidate.backend is certified and fastest.candidate.backend is not certified
+        what = "the certified engine" if is_about_engines else f"{_name(chosen.candidate)}, the plainer one,"
         return f"{_name(fastest.candidate)} is less than {TIE - 1:.0%} faster, so {what} stays."
     second = min((one for one in able if one is not chosen), key=_mean_ms)
     faster = _mean_ms(second) / _mean_ms(chosen)

@@ -47,6 +47,7 @@ class Planned:
             rows were given.
         certified: the engine that the release itself was certified on.
         blocked: why the chosen engine does not serve from now on, in a sentence; empty where it does.
+        rows_may_settle: whether certifying the chosen engine, which was not tried, may let it serve.
     """
 
     plan: Plan
@@ -54,6 +55,7 @@ class Planned:
     certificate: Certificate | None
     certified: Backend
     blocked: str
+    rows_may_settle: bool
 
 
 def plan_engine(
@@ -96,7 +98,10 @@ def plan_engine(
     plan = _plan(opened, choice, measurements, _told(trace, tokens), threads)
     file = keep_plan(plan)
     certificate = _certified(opened, config, plan, test, timing_s, progress)
-    return Planned(plan, file, certificate, Backend(config.backend), _blocked(opened, config, plan, certificate))
+    own = read_certificate(opened.read("certificate.json"), f"{opened.folder}/certificate.json")
+    blocked = _blocked(opened, config, plan, own, certificate)
+    may_settle = bool(blocked) and certificate is None and own.verdict is Verdict.PASS
+    return Planned(plan, file, certificate, Backend(config.backend), blocked, may_settle)
 
 
 def _traffic(release: Release, task: Task, trace: Path | None) -> list[Input]:
@@ -209,9 +214,8 @@ def _certified(
     return certificate
 
 
-def _blocked(release: Release, config: ReleaseConfig, plan: Plan, made: Certificate | None) -> str:
+def _blocked(release: Release, config: ReleaseConfig, plan: Plan, own: Certificate, made: Certificate | None) -> str:
     """Say why the plan's engine may not serve; empty where the release passed, and so did this engine."""
-    own = read_certificate(release.read("certificate.json"), f"{release.folder}/certificate.json")
     if own.verdict is not Verdict.PASS:
         return f"The release's own certificate says '{own.verdict}', so nothing serves it."
     if covering_certificate(release, config, own, plan.backend) is not None:

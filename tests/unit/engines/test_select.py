@@ -146,6 +146,12 @@ def test_noise_moves_nobody_off_the_certified_engine_or_the_default_layout():
     assert choose(measured, Backend.ONNXRUNTIME).measurement.candidate is NATIVE  # no layout to speak of, and fastest
 
 
+def test_a_tie_between_layouts_is_no_matter_of_certificates():
+    choice = choose([timed(BUCKETED, 1.0), timed(PADDED, 0.97)], Backend.OPENVINO)
+    assert choice.measurement.candidate is BUCKETED
+    assert choice.why == "openvino padded is less than 5% faster, so openvino bucketed, the plainer one, stays."
+
+
 def test_a_layout_of_the_certified_engine_is_taken_where_it_is_faster():
     assert choose([timed(BUCKETED, 2), timed(PADDED, 1)], Backend.OPENVINO).measurement.candidate is PADDED
 

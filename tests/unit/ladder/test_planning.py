@@ -100,6 +100,7 @@ def test_another_engine_serves_once_rows_have_settled_it(publish_tiny, tiny_rows
     made = plan_engine(folder, threads=1)
     assert "certified on openvino, and not on onnxruntime" in made.blocked
     assert made.certified is Backend.OPENVINO
+    assert made.rows_may_settle
     with octavo.load(folder) as model:
         assert model.backend is Backend.OPENVINO
     settled = plan_engine(folder, threads=1, test=tiny_rows, timing_s=0.1)
@@ -119,6 +120,7 @@ def test_a_verdict_that_is_no_pass_changes_nothing(publish_tiny, tiny_rows, fast
     made = plan_engine(folder, threads=1, test=tiny_rows, timing_s=0.1)
     assert made.certificate.verdict is not Verdict.PASS
     assert made.certificate.reason in made.blocked
+    assert not made.rows_may_settle
     kept = kept_file(open_release(folder).sha256, "onnxruntime.certificate")
     assert read_certificate(kept.read_bytes(), "kept") == made.certificate
     with octavo.load(folder) as model:
@@ -150,6 +152,7 @@ def test_a_release_that_did_not_pass_serves_nowhere(publish_tiny, fastest):
     fastest(Backend.OPENVINO)
     made = plan_engine(publish_tiny(lost=900, margin=0.01), threads=1)
     assert "'fail'" in made.blocked
+    assert not made.rows_may_settle
 
 
 def test_an_fp32_release_is_planned_as_well(publish_tiny, fastest):
