@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from octavo.engines.native import available
+from octavo.engines import native as package
 from octavo.engines.native.weights import LayerWeights, ModelWeights
 from octavo.errors import EngineError
 from octavo.text.layout import Positions
@@ -64,7 +64,7 @@ def encoder_from_weights(
 
 
 def _extension() -> Any:
-    if not available():
+    if not package.available():
         raise EngineError(
             "The native engine was not built when Octavo was installed. Install a C++ compiler (g++ 11 or newer, or"
             " Clang 14 or newer) and install Octavo again, or use the openvino engine."
