@@ -1,4 +1,4 @@
-"""The encoders that are run: a Hugging Face folder for the peers and our INT8 graphs, written once and read by every cell.
+"""The encoders that are run: a Hugging Face folder for the peers and our INT8 graphs, written once, read by all cells.
 
     python -m bench.engines.models NAME FOLDER
 

@@ -192,17 +192,24 @@ def ctranslate2_int8(subject: Subject, threads: Threads) -> Contender:
 
 
 def sentence_transformers_int8(subject: Subject, threads: Threads) -> Contender:
-    """sentence-transformers with its OpenVINO backend and static INT8: an embedder, so its head is the mean of tokens."""
-    import sentence_transformers
-    from sentence_transformers import SentenceTransformer, models
-
+    """sentence-transformers on OpenVINO with static INT8: an embedder, so its head is the mean of tokens."""
+    try:
+        import optimum.intel.openvino  # noqa: F401 - says at once whether the backend is there
+        import sentence_transformers
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.models import Pooling, Transformer
+    except ImportError as error:
+        raise EngineError(
+            "sentence-transformers[openvino] does not load here; its optimum-intel asks for transformers below 5.6 "
+            f"({type(error).__name__}: {str(error).splitlines()[0][:90]})"
+        ) from None
     if threads.lanes > 1:
         raise EngineError("its model runs one call at a time: see the cell with one lane")
     folder = subject.folder.parent / "sentence-transformers"
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads.each}
     if not folder.exists():
-        encoder = models.Transformer(str(subject.folder), backend="openvino", model_args={"export": True})
-        model = SentenceTransformer(modules=[encoder, models.Pooling(subject.config.hidden_size)], backend="openvino")
+        encoder = Transformer(str(subject.folder), backend="openvino", model_kwargs={"export": True})
+        model = SentenceTransformer(modules=[encoder, Pooling(subject.config.hidden_size)], backend="openvino")
         model.save_pretrained(str(folder))
         _quantize_as_sentence_transformers(subject, folder)
     model = SentenceTransformer(
@@ -358,7 +365,10 @@ def _onnxruntime(file: Path, threads: Threads, prepare: Callable[[TokenBatch], A
     options.log_severity_level = 3
     options.intra_op_num_threads = threads.each
     options.add_session_config_entry("session.force_spinning_stop", "1")  # between calls, where others have their turn
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    # Joined to a Gemm, a product of levels is not recognised as one, and its weights become float at each call.
+    session = onnxruntime.InferenceSession(
+        file, options, providers=["CPUExecutionProvider"], disabled_optimizers=["MatMulAddFusion"]
+    )
 
     def run(inputs: dict[str, Any]) -> FloatArray:
         return np.asarray(session.run(None, inputs)[0])

@@ -83,8 +83,13 @@ def quick_cells(peers: Sequence[str]) -> list[Cell]:
         Case("short", 32, is_text=True),
         Case("passages-94", 8),
     )
-    two = (Case("short", OFFLINE, is_text=True),)
-    return [Cell("minilm-l6", 1, 1, one, tuple(peers)), Cell("minilm-l6", 2, 2, two, tuple(peers))]
+    stream, scaling = Case("short", OFFLINE, is_text=True), Case("short", 32)
+    ours = tuple(name for name in peers if name == "native")
+    return [
+        Cell("minilm-l6", 1, 1, one, tuple(peers)),
+        Cell("minilm-l6", 2, 2, (stream,), tuple(peers)),
+        Cell("minilm-l6", 2, 1, (stream, scaling), ours),
+    ]
 
 
 def all_cells(
