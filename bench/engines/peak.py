@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,10 +81,9 @@ def loops_for(flags: Sequence[str]) -> list[Loop]:
     return [kind[0] for kind in runnable if kind] + tiles
 
 
-def limit_of(isa: str, names: Sequence[str]) -> str | None:
-    """Return which of the measured INT8 loops is the limit of an engine with this instruction set; None for none."""
-    wanted = TILE_LOOPS if "amx" in isa else INT8_LOOPS
-    return next((loop.name for loop in wanted if loop.name in names), None)
+def limit_of(kind: Sequence[Loop], names: Collection[str]) -> str | None:
+    """Return which of the measured loops is the limit of a kind; None where none was measured."""
+    return next((loop.name for loop in kind if loop.name in names), None)
 
 
 def compiled(loop: Loop, folder: Path, threads: int) -> Peak:

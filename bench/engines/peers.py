@@ -8,6 +8,7 @@ given tokens by the same tokenizer, and what they take as input is made before t
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ from octavo.types import FloatArray
 
 Run = Callable[[Any], FloatArray]
 _PREPARED_SHAPES = 10_000  # of OpenVINO: room for every shape of a trace
+_ISA_VARIABLE = "OCTAVO_ISA"
 _INPUTS = ("input_ids", "attention_mask")
 
 
@@ -234,6 +236,20 @@ def native(subject: Subject, threads: Threads, *, file: str = "int8.onnx") -> Co
     return Contender(engine.engine_id, lambda batch: batch, [engine.run] * threads.lanes)
 
 
+def native_vnni(subject: Subject, threads: Threads) -> Contender:
+    """Our own engine held to VNNI where it would take AMX, so that its share of the VNNI peak means something."""
+    if not {"amx_int8", "avx512_vnni"} <= set(this_hardware().flags):
+        raise EngineError("this processor has no AMX: what native does is what this would do")
+    before = os.environ.get(_ISA_VARIABLE)
+    os.environ[_ISA_VARIABLE] = "avx512_vnni"
+    try:
+        return native(subject, threads)
+    finally:
+        del os.environ[_ISA_VARIABLE]
+        if before is not None:
+            os.environ[_ISA_VARIABLE] = before
+
+
 PEERS: dict[str, Peer] = {
     "torch-fp32": torch_fp32,
     "torch-fp32-compiled": partial(torch_fp32, compiled=True),
@@ -251,6 +267,7 @@ PEERS: dict[str, Peer] = {
     "ctranslate2-int8": ctranslate2_int8,
     "sentence-transformers-openvino-int8": sentence_transformers_int8,
     "native": native,
+    "native-vnni": native_vnni,
     "native-per-token": partial(native, file="int8-per-token.onnx"),
 }
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from bench.engines.cell import CaseResult, CellResult
-from bench.engines.peak import limit_of
+from bench.engines.peak import INT8_LOOPS, TILE_LOOPS, Loop, limit_of
 from bench.engines.plan import OFFLINE, Case
 from bench.engines.timing import median_of, ratio_of
 from octavo.types import Interval
 
-NATIVE, PER_TOKEN = "native", "native-per-token"
-OURS = (NATIVE, PER_TOKEN)
+NATIVE, VNNI, PER_TOKEN = "native", "native-vnni", "native-per-token"
+OURS = (NATIVE, VNNI, PER_TOKEN)
 # The INT8 engines in OpenVINO that a user would pick, and ours in OpenVINO.
 OPENVINO_PADDED = ("openvino-int8", "openvino-int8-bf16", "openvino-int8-dynamic")
 OPENVINO_PACKED = ("openvino-packed", "openvino-packed-exact", "openvino-packed-bf16")
@@ -75,6 +75,8 @@ def summary_of(cells: Sequence[CellResult], cpu: str) -> dict[str, Any]:
         share, note = peak_share(cells, REAL, case)
         found[key] = _rounded(_value(share), 3)
         notes |= {key: note} if note else {}
+    if (tiles := case_of(cells, REAL, eight)) and NATIVE in tiles[1].timings and isa_of(cells) == "amx":
+        found["amx_peak_share_b32"] = _rounded(_value(share_of_peak(tiles[1], NATIVE, TILE_LOOPS)), 3)
     ms = text_ms(cells, 2)
     found["ms_per_query_text_in_2_threads"] = _rounded(ms, 4)
     if ms is None:
@@ -107,7 +109,7 @@ def goals_of(cells: Sequence[CellResult]) -> list[Goal]:
             goals.append(Goal(f"{REAL}, short, {size}: times faster than {what}", target, ratio(REAL, case, peers)))
     for (size, case), target in zip(summary_cases.items(), (0.7, 0.8), strict=True):
         share = peak_share(cells, REAL, case)[0]
-        goals.append(Goal(f"{REAL}, short, {size}: share of the INT8 peak", target, _value(share)))
+        goals.append(Goal(f"{REAL}, short, {size}: share of the VNNI peak", target, _value(share)))
     for trace, batch in (("passages-94", 8), ("passages-256", 8)):
         reached = ratio(REAL, Case(trace, batch), None)
         goals.append(Goal(f"{REAL}, {trace}, batch {batch}: times faster than the best peer", 1.5, reached))
@@ -167,13 +169,9 @@ def fastest(result: CaseResult, names: Iterable[str]) -> str:
     return min(names, key=lambda name: float(np.median(result.timings[name].rounds_ms)))
 
 
-def share_of_peak(cell: CellResult, result: CaseResult, name: str) -> Interval | None:
-    """Return the share of the INT8 limit that a contender reaches in useful operations; None where there is none.
-
-    The native engine is held against the limit of the instructions that it says it uses; all others against VNNI's.
-    """
-    isa = cell.engines.get(name, "") if name in OURS else ""
-    limit = limit_of(isa, list(result.peaks))
+def share_of_peak(result: CaseResult, name: str, kind: Sequence[Loop] = INT8_LOOPS) -> Interval | None:
+    """Return the share of a limit that a contender reaches in useful operations; None where there is no limit."""
+    limit = limit_of(kind, result.peaks)
     if limit is None:
         return None
     seconds = np.array(result.timings[name].rounds_ms) * result.queries / 1e3  # (rounds,)
@@ -181,16 +179,19 @@ def share_of_peak(cell: CellResult, result: CaseResult, name: str) -> Interval |
 
 
 def peak_share(cells: Sequence[CellResult], model: str, case: Case) -> tuple[Interval | None, str]:
-    """Return the native engine's share of its limit, and why it is not known."""
+    """Return the share of the VNNI peak that the native engine's VNNI kernels reach, and why it is not known."""
     found = case_of(cells, model, case)
     if found is None:
         return None, _MISSING_CASE
-    if NATIVE not in found[1].timings:
+    cell, result = found
+    name = VNNI if VNNI in result.timings else NATIVE
+    if name not in result.timings:
         return None, f"no native engine: {_why_missing(cells, NATIVE) or 'it was not asked for'}"
-    share = share_of_peak(*found, NATIVE)
-    return share, "" if share else "the limit was not measured: " + "; ".join(
-        reason for name, reason in found[0].missing.items() if reason.startswith("not measured")
-    )
+    share = share_of_peak(result, name)
+    if share is None:
+        reasons = [reason for reason in cell.missing.values() if reason.startswith("not measured")]
+        return None, "; ".join(reasons) or "no loop for this processor's peak"
+    return share, f"of contender {name}" if name == VNNI else ""
 
 
 def text_ms(cells: Sequence[CellResult], threads: int) -> float | None:
@@ -211,7 +212,7 @@ def text_share(cells: Sequence[CellResult]) -> float | None:
 def per_token_cost(cells: Sequence[CellResult]) -> float | None:
     """Return how much longer scales per token take at batch 32, as a share."""
     found = case_of(cells, REAL, Case("short", 32))
-    if found is None or not set(OURS) <= set(found[1].timings):
+    if found is None or not {NATIVE, PER_TOKEN} <= set(found[1].timings):
         return None
     return ratio_of(found[1].timings[PER_TOKEN].rounds_ms, found[1].timings[NATIVE].rounds_ms).value - 1
 

@@ -52,7 +52,7 @@ def case_table(cell: CellResult, result: CaseResult) -> str:
 
 
 def _row(cell: CellResult, result: CaseResult, name: str, base: str) -> str:
-    timing, share = result.timings[name], share_of_peak(cell, result, name)
+    timing, share = result.timings[name], share_of_peak(result, name)
     ratio = ratio_of(timing.rounds_ms, result.timings[base].rounds_ms)
     cosine = f"{cell.cosines[name]:.4f}" if name in cell.cosines else "other head"
     return (
