@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bench.engines.cell import CaseResult, CellResult
+from bench.engines.peak import INT8_LOOPS, limit_of
 from bench.engines.summary import NATIVE, Goal, fastest, share_of_peak
 from bench.engines.timing import median_of, ratio_of
 from octavo.types import Interval
@@ -39,11 +40,12 @@ def case_table(cell: CellResult, result: CaseResult) -> str:
     base = NATIVE if NATIVE in result.timings else fastest(result, ranked)
     rounds = len(result.timings[base].rounds_ms)
     peaks = ", ".join(f"{name} {median_of(values).value:,.0f} GOP/s" for name, values in result.peaks.items())
+    limit = limit_of(INT8_LOOPS, result.peaks) or "INT8"
     lines = [
         f"{rounds} rounds of {result.queries} texts, {result.mean_tokens:.1f} tokens on average. "
         f"Limit in these rounds: {peaks or 'not measured'}.",
         "",
-        f"| contender | ms per query [95%] | p99 of a call, ms | times {base} | of the INT8 peak | cosine to FP32 |",
+        f"| contender | ms per query [95%] | p99 of a call, ms | times {base} | of the {limit} peak | cosine to FP32 |",
         "|---|---|---|---|---|---|",
     ]
     lines += [_row(cell, result, name, base) for name in ranked]

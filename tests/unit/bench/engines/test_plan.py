@@ -12,7 +12,12 @@ def test_a_quick_run_has_the_cases_of_the_quoted_numbers():
 
 
 def test_without_the_native_engine_its_own_cell_is_empty():
-    assert [cell.peers for cell in quick_cells(["torch-fp32"])] == [("torch-fp32",), ("torch-fp32",), ()]
+    assert [cell.peers for cell in quick_cells(["ctranslate2-int8"])][1:] == [("ctranslate2-int8",), ()]
+
+
+def test_a_quick_run_knows_its_contenders():
+    assert all(set(cell.peers) <= set(PEERS) for cell in quick_cells(list(PEERS)))
+    assert len(quick_cells(list(PEERS))[1].peers) == 5
 
 
 def test_the_grid_has_every_model_trace_and_batch():
