@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-zh test test-slow lint format bench bench-engines docs clean
+.PHONY: help demo demo-zh test test-slow test-native lint format bench bench-engines docs clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -22,6 +22,12 @@ test: $(VENV)/.dev  ## Run the tests (minutes)
 
 test-slow: $(VENV)/.dev  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
+
+test-native:  ## Run the C++ tests with sanitizers, and fuzz for a moment (needs cmake; fuzzes best with Clang)
+	cmake -S native -B build/sanitized -DOCTAVO_PYTHON=OFF -DOCTAVO_TESTS=ON -DOCTAVO_SANITIZE=address,undefined \
+	  $(if $(findstring clang,$(CXX)),-DOCTAVO_LIBFUZZER=ON)
+	cmake --build build/sanitized --parallel
+	ctest --test-dir build/sanitized --output-on-failure
 
 lint: $(VENV)/.dev  ## Check style and types
 	$(BIN)/ruff check .
