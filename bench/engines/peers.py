@@ -311,8 +311,11 @@ def _padded_module(subject: Subject) -> tuple[Any, Any]:
 def _openvino_model(subject: Subject) -> Any:
     import openvino
 
-    module, example = _padded_module(subject)
-    return openvino.convert_model(module, example_input=example)
+    def converted() -> Any:
+        module, example = _padded_module(subject)
+        return openvino.convert_model(module, example_input=example)
+
+    return _kept(subject.folder.parent / "openvino-fp32.xml", converted)
 
 
 def _kept(file: Path, make: Callable[[], Any]) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,11 +44,14 @@ _SLOW_TO_BUILD = ("torch-fp32-compiled",)  # minutes of compiling: left out of a
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write the report, print the goals and the JSON line."""
     options = _options(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the cell and clears up, as Ctrl-C does
     try:
         with shown_progress(as_json=False) as progress:
             cells = measure(_cells(options), _effort(options), options.out, progress)
     except OctavoError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: nothing but the log was written")
     hardware = this_hardware()
     goals, summary = goals_of(cells), summary_of(cells, hardware.cpu)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
