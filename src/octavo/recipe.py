@@ -95,6 +95,20 @@ class Certification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     timing_s: _AboveZero = 40.0
 
 
+class TensorRt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How TensorRT plans are built; nothing here changes what is computed.
+
+    Attributes:
+        profiles: optimization profiles: 1 for all shapes, 2 for single queries apart, more for sizes of batches apart.
+        workspace_mb: most scratch memory of a kernel; 0 for all that the GPU has.
+        builder_optimization_level: from 0, quick to build, to 5, which tries the most kernels.
+    """
+
+    profiles: Annotated[int, msgspec.Meta(ge=1, le=8)] = 2
+    workspace_mb: Annotated[int, msgspec.Meta(ge=0)] = 1024
+    builder_optimization_level: Annotated[int, msgspec.Meta(ge=0, le=5)] = 3
+
+
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One compression.
 
@@ -120,6 +134,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     quantize: Quantization = Quantization()
     distill: Distillation = Distillation()
     certify: Certification = Certification()
+    tensorrt: TensorRt = TensorRt()
 
     @property
     def model_name(self) -> str:
