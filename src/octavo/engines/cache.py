@@ -51,7 +51,7 @@ def cached_blob(
     compiled = compile_()
     with contextlib.suppress(OSError, RuntimeError):
         blob = export(compiled)
-        _write_atomically(cache_folder() / name, hashlib.sha256(blob).digest() + blob)
+        write_atomically(cache_folder() / name, hashlib.sha256(blob).digest() + blob)
         _drop_oldest(cache_folder())
     return compiled
 
@@ -63,7 +63,8 @@ def _drop_oldest(folder: Path) -> None:
         blob.unlink(missing_ok=True)
 
 
-def _write_atomically(file: Path, content: bytes) -> None:
+def write_atomically(file: Path, content: bytes) -> None:
+    """Write a file of the cache whole or not at all, with the folders above it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as draft:
         try:
