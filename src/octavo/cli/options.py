@@ -20,6 +20,9 @@ class EngineName(StrEnum):
 
     OPENVINO = "openvino"
     ONNXRUNTIME = "onnxruntime"
+    TENSORRT = "tensorrt"
+    ONNXRUNTIME_CUDA = "onnxruntime-cuda"
+    ONNXRUNTIME_TENSORRT = "onnxruntime-tensorrt"
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, errors included.")]
