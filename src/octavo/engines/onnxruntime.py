@@ -43,7 +43,7 @@ class OnnxRuntimeEngine:
 
         Raises:
             EngineError: ONNX Runtime cannot load the graph, or would not compute where it was asked to.
-            MissingExtraError: the fp16 twin has to be made, and the package `onnx` is not installed.
+            ModelError: a weight lies outside the range of fp16, and the provider wants the twin.
         """
         self._positions = graph.positions
         if provider is Provider.CPU:

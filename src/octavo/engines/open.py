@@ -24,6 +24,7 @@ class Backend(StrEnum):
 ROLE = {
     Backend.OPENVINO: "canonical",
     Backend.ONNXRUNTIME: "u8",
+    Backend.NATIVE: "canonical",
     Backend.TENSORRT: "fp16",
     Backend.ONNXRUNTIME_CUDA: "fp16",
     Backend.ONNXRUNTIME_TENSORRT: "fp16",
@@ -62,3 +63,7 @@ def open_engine(
             from octavo.engines.tensorrt import TensorRtEngine
 
             return TensorRtEngine(graph, options=tensorrt)
+        case Backend.NATIVE:
+            from octavo.engines.native.engine import NativeEngine
+
+            return NativeEngine(graph, threads=threads)

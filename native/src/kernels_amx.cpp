@@ -1,0 +1,66 @@
+// AMX: tiles of 16 rows by 64 bytes; one instruction multiplies 16 x 64 levels by 64 x 16 weights, exact in int32.
+// What is float is done in AVX-512.
+#include "kernels_of.h"
+
+namespace octavo {
+namespace {
+
+// Eight tiles of 16 rows by 64 bytes, as the processor wants them described.
+struct alignas(64) TileConfig {
+  std::uint8_t palette = 1;
+  std::uint8_t start_row = 0;
+  std::uint8_t reserved[14] = {};
+  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+constexpr TileConfig kTiles;
+
+struct AmxDot {
+  static constexpr std::size_t kRows = 32;
+  static constexpr std::uint8_t kZero = 0;
+  static constexpr std::size_t kTileBytes = 64;  // of a row: 64 levels, or 16 outputs of 4 weights
+  static void begin() { _tile_loadconfig(&kTiles); }
+  static void end() { _tile_release(); }
+
+  // Always computes whole tiles: rows behind the last one are there, hold anything, and nobody looks at their sums.
+  static void sums(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
+                   const std::int32_t* start, std::size_t groups, std::int32_t* out) {
+    // 0 1     sums of rows 0-15, of outputs 0-15 and 16-31
+    // 2 3     sums of rows 16-31
+    // 4, 5    levels of rows 0-15 and 16-31;  6, 7    weights of outputs 0-15 and 16-31
+    const bool both = rows > 16;
+    _tile_loadd(0, start, 0);  // a stride of 0: every row starts at the same sums
+    _tile_loadd(1, start + 16, 0);
+    if (both) {
+      _tile_loadd(2, start, 0);
+      _tile_loadd(3, start + 16, 0);
+    }
+    for (std::size_t group = 0; group < groups; group += 16) {
+      const std::int8_t* weights = panel + group * kPanel * 4;
+      _tile_loadd(4, a + group * 4, stride);
+      _tile_loadd(6, weights, kPanel * 4);
+      _tile_loadd(7, weights + kTileBytes, kPanel * 4);
+      _tile_dpbssd(0, 4, 6);
+      _tile_dpbssd(1, 4, 7);
+      if (both) {
+        _tile_loadd(5, a + 16 * stride + group * 4, stride);
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
+      }
+    }
+    constexpr std::size_t kRowBytes = kPanel * sizeof *out;
+    _tile_stored(0, out, kRowBytes);
+    _tile_stored(1, out + 16, kRowBytes);
+    if (both) {
+      _tile_stored(2, out + 16 * kPanel, kRowBytes);
+      _tile_stored(3, out + 16 * kPanel + 16, kRowBytes);
+    }
+  }
+};
+
+}  // namespace
+
+const Kernels kAmxKernels = kernels_of<AmxDot>("amx");
+
+}  // namespace octavo

@@ -1,0 +1,118 @@
+// Quantized linear layers: panels of weights times blocks of rows, and what is done with the sums while they are hot.
+//
+// A file that includes this has defined `Dot` before: the integer sums of one instruction set.
+//   kRows    rows of a block
+//   kZero    how level 0 is stored
+//   begin()  called before a run of sums, and end() after it
+//   sums(a, stride, rows, panel, start, groups, out)
+//            out[r][n] = start[n] + the sum over inputs k of a[r][k] * weight[k][n], exact in int32,
+//            for the rows r of a block and the 32 outputs n of a panel, (rows, 32)
+#pragma once
+
+#include "elementary.h"
+#include "kernels.h"
+
+namespace octavo {
+namespace {
+
+// Calls finish(first row, rows, first column, sums) for every block.
+// Panels are the outer loop: a panel stays in the nearest cache while all rows pass.
+template <class Dot, class Finish>
+inline void for_blocks(const Linear& linear, const LevelRows& in, Range rows, Range panels, Finish finish) {
+  alignas(64) std::int32_t sums[Dot::kRows * kPanel];
+  const std::size_t blocks = (rows.size() + Dot::kRows - 1) / Dot::kRows;
+  const std::size_t panel_bytes = linear.groups * kPanel * 4;
+  Dot::begin();
+  for (std::size_t panel = panels.begin; panel < panels.end; ++panel) {
+    const std::size_t column = panel * kPanel;
+    for (std::size_t block = 0; block < blocks; ++block) {  // of nearly equal size: short blocks are slow
+      const std::size_t row = rows.begin + rows.size() * block / blocks;
+      const std::size_t count = rows.begin + rows.size() * (block + 1) / blocks - row;
+      Dot::sums(in.row(row), in.stride, count, linear.weights + panel * panel_bytes, linear.start.data() + column,
+                linear.groups, sums);
+      finish(row, count, column, sums);
+    }
+  }
+  Dot::end();
+}
+
+// Calls use(row, column, values) for the dequantized values of a block, a vector at a time.
+template <class Use>
+inline void for_values(const Linear& linear, const LevelRows& in, std::size_t row, std::size_t count,
+                       std::size_t column, const std::int32_t* sums, Use use) {
+  for (std::size_t lane = 0; lane < kPanel; lane += kLanes) {
+    const Floats scale = load(linear.scale.data() + column + lane);
+    const Floats bias = load(linear.bias.data() + column + lane);
+    if (in.scales == nullptr) {
+      for (std::size_t r = 0; r < count; ++r)
+        use(row + r, column + lane, floats_from_ints(load(sums + r * kPanel + lane)) * scale + bias);
+    } else {
+      for (std::size_t r = 0; r < count; ++r)
+        use(row + r, column + lane,
+            floats_from_ints(load(sums + r * kPanel + lane)) * (scale * in.scales[row + r]) + bias);
+    }
+  }
+}
+
+template <class Dot>
+void linear(const Linear& layer, const LevelRows& in, const FloatRows& out, Range rows, Range panels) {
+  for_blocks<Dot>(layer, in, rows, panels, [&](std::size_t row, std::size_t count, std::size_t column, auto* sums) {
+    for_values(layer, in, row, count, column, sums,
+               [&](std::size_t r, std::size_t c, Floats x) { store(out.row(r) + c, x); });
+  });
+}
+
+template <class Dot>
+void linear_add(const Linear& layer, const LevelRows& in, const FloatRows& out, Range rows, Range panels) {
+  for_blocks<Dot>(layer, in, rows, panels, [&](std::size_t row, std::size_t count, std::size_t column, auto* sums) {
+    for_values(layer, in, row, count, column, sums,
+               [&](std::size_t r, std::size_t c, Floats x) { store(out.row(r) + c, load(out.row(r) + c) + x); });
+  });
+}
+
+template <class Dot, Activation kind>
+void linear_activate_as(const Linear& layer, const LevelRows& in, const FloatRows& out, Range rows, Range panels) {
+  for_blocks<Dot>(layer, in, rows, panels, [&](std::size_t row, std::size_t count, std::size_t column, auto* sums) {
+    for_values(layer, in, row, count, column, sums,
+               [&](std::size_t r, std::size_t c, Floats x) { store(out.row(r) + c, activated<kind>(x)); });
+  });
+}
+
+template <class Dot, Activation kind>
+void linear_activate_quantize_as(const Linear& layer, const LevelRows& in, const Quantizer& next,
+                                 const LevelRows& out, Range rows, Range panels) {
+  for_blocks<Dot>(layer, in, rows, panels, [&](std::size_t row, std::size_t count, std::size_t column, auto* sums) {
+    for_values(layer, in, row, count, column, sums, [&](std::size_t r, std::size_t c, Floats x) {
+      store_levels(out.row(r) + c, activated<kind>(x) * load(next.multiplier.data() + c), Dot::kZero);
+    });
+  });
+}
+
+template <class Dot>
+void linear_activate(const Linear& layer, Activation kind, const LevelRows& in, const FloatRows& out, Range rows,
+                     Range panels) {
+  switch (kind) {
+    case Activation::gelu: return linear_activate_as<Dot, Activation::gelu>(layer, in, out, rows, panels);
+    case Activation::gelu_tanh: return linear_activate_as<Dot, Activation::gelu_tanh>(layer, in, out, rows, panels);
+    case Activation::relu: return linear_activate_as<Dot, Activation::relu>(layer, in, out, rows, panels);
+    case Activation::tanh: return linear_activate_as<Dot, Activation::tanh>(layer, in, out, rows, panels);
+  }
+}
+
+template <class Dot>
+void linear_activate_quantize(const Linear& layer, Activation kind, const LevelRows& in, const Quantizer& next,
+                              const LevelRows& out, Range rows, Range panels) {
+  switch (kind) {
+    case Activation::gelu:
+      return linear_activate_quantize_as<Dot, Activation::gelu>(layer, in, next, out, rows, panels);
+    case Activation::gelu_tanh:
+      return linear_activate_quantize_as<Dot, Activation::gelu_tanh>(layer, in, next, out, rows, panels);
+    case Activation::relu:
+      return linear_activate_quantize_as<Dot, Activation::relu>(layer, in, next, out, rows, panels);
+    case Activation::tanh:
+      return linear_activate_quantize_as<Dot, Activation::tanh>(layer, in, next, out, rows, panels);
+  }
+}
+
+}  // namespace
+}  // namespace octavo
