@@ -111,7 +111,7 @@ def build_plan(
     options: TensorRt,
     *,
     capability: int | None = None,
-    timing_cache: bytes = b"",
+    timing_cache: bytes | None = None,
 ) -> Plan:
     """Build a plan.
 
@@ -121,7 +121,7 @@ def build_plan(
         profiles: shapes to build for.
         options: how.
         capability: compute capability to build for, which `tensorrt_rtx` needs; None for the GPU that is here.
-        timing_cache: from an earlier build on this GPU.
+        timing_cache: from an earlier build on this GPU, empty for the first; None where nothing is timed.
 
     Raises:
         EngineError: TensorRT cannot parse or build the graph; its own words are in the message.
@@ -143,12 +143,13 @@ def build_plan(
         _aim_at(package, config, capability)
     for profile in profiles:
         config.add_optimization_profile(_profile_of(builder, network, profile))
-    cache = config.create_timing_cache(timing_cache)
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    cache = None if timing_cache is None else config.create_timing_cache(timing_cache)
+    if cache is not None:
+        config.set_timing_cache(cache, ignore_mismatch=False)
     content = builder.build_serialized_network(network, config)
     if content is None:
         raise EngineError(f"TensorRT {package.__version__} cannot build the engine: {_first_error(log)}")
-    return Plan(bytes(content), log.lines, bytes(cache.serialize()) if cache else b"")
+    return Plan(bytes(content), log.lines, b"" if cache is None else bytes(cache.serialize()))
 
 
 def _network_flags(package: Any) -> int:

@@ -23,6 +23,6 @@ def fp16_graph(graph: ModelGraph) -> bytes:
         model = onnx.load_model_from_string(graph.graphs["canonical"])
         onnx.checker.check_model(model)
     except Exception as error:  # protobuf's and the checker's errors share no base class
-        raise EngineError(f"A GPU engine cannot build the engine: {error}") from None
+        raise EngineError(f"Octavo cannot build the engine: its graph is no ONNX: {error}") from None
     content: bytes = fp16_twin(model).SerializeToString(deterministic=True)
     return content
