@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-zh test test-slow lint format bench docs clean
+.PHONY: help demo demo-zh test test-slow test-native lint format bench bench-engines docs clean
 
 help:  ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo  ## Fine-tune, compress, certify and query a search stack of four models (under 10 minutes on 2 cores)
 	$(BIN)/octavo demo
@@ -23,6 +23,12 @@ test: $(VENV)/.dev  ## Run the tests (minutes)
 test-slow: $(VENV)/.dev  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
 
+test-native:  ## Run the C++ tests with sanitizers, and fuzz for a moment (needs cmake; fuzzes best with Clang)
+	cmake -S native -B build/sanitized -DOCTAVO_PYTHON=OFF -DOCTAVO_TESTS=ON -DOCTAVO_SANITIZE=address,undefined \
+	  $(if $(findstring clang,$(CXX)),-DOCTAVO_LIBFUZZER=ON)
+	cmake --build build/sanitized --parallel
+	ctest --test-dir build/sanitized --output-on-failure
+
 lint: $(VENV)/.dev  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,6 +41,11 @@ format: $(VENV)/.dev  ## Rewrite the source in the house style
 bench: $(VENV)/.bench  ## Measure what INT8 costs in accuracy on the sample, with peers (about 10 minutes)
 	$(BIN)/python -c 'from octavo.data.sample import write_sample; write_sample("runs/sample/data")'
 	$(BIN)/python bench/accuracy.py --name sample --data runs/sample/data --work runs/sample --margin 1.0 --kd-epochs 2
+
+# QUICK=0 is the whole grid of models, traces, batches and threads: hours.
+QUICK ?= 1
+bench-engines: $(VENV)/.bench  ## Measure every engine side by side, with peers and the machine's limit (below 10 minutes)
+	$(BIN)/python -m bench.engines $(if $(filter 0,$(QUICK)),,--quick)
 
 docs: $(VENV)/.dev  ## Run every command block of the documentation
 	$(BIN)/python -m pytest tests/docs

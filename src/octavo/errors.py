@@ -8,6 +8,8 @@
     ├── MissingExtraError   a package that an optional part needs is not installed
     └── Interrupted         the user pressed Ctrl-C; whatever can be resumed was kept
 
+    OctavoWarning           not as asked for, but it goes on: shown by the command line, `warnings` in the library
+
 A message says what failed, with which values, and what to do about it.
 """
 
@@ -41,3 +43,7 @@ class MissingExtraError(OctavoError):
 
 class Interrupted(OctavoError):  # noqa: N818 - reads as the event that it is, like KeyboardInterrupt
     """The user interrupted a long job; the message says how to resume it."""
+
+
+class OctavoWarning(UserWarning):
+    """Something is not as it was meant to be, and goes on all the same."""

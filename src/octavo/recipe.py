@@ -121,6 +121,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         trim_vocabulary: drop the tokens that neither training rows nor query logs use.
         max_length: tokens after which a text is cut.
         seed: of everything that draws random numbers.
+        half_precision: also certify and publish the teacher in bfloat16, where the CPU computes it. Off, as the same
+            recipe would climb another ladder on another CPU, and as INT8 does not need the step.
     """
 
     teacher: Path
@@ -131,6 +133,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     trim_vocabulary: bool = False
     max_length: _Positive = 128
     seed: int = 0
+    half_precision: bool = False
     quantize: Quantization = Quantization()
     distill: Distillation = Distillation()
     certify: Certification = Certification()

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from engine_contract import OnnxEngineContract
 
+from octavo.engines.native import available
 from octavo.engines.native.engine import NativeEngine
-from octavo.engines.native.extension import available
 
 if not available():
     pytest.skip("the native extension was not built", allow_module_level=True)

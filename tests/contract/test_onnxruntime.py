@@ -67,6 +67,10 @@ class TestProviders:
     def graph(self, subjects):
         return replace(subjects("int8").graph, key=None)
 
+    def test_bfloat16_is_refused(self, subjects):
+        with pytest.raises(EngineError, match="does not compute bfloat16"):
+            OnnxRuntimeEngine(replace(subjects("fp32").graph, precision="bf16"))
+
     @pytest.mark.parametrize("backend", [Backend.ONNXRUNTIME_CUDA, Backend.ONNXRUNTIME_TENSORRT])
     def test_a_provider_that_is_not_installed(self, graph, monkeypatch, backend):
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])

@@ -9,7 +9,11 @@ import pytest
 from engine_contract import MIXED, OnnxEngineContract
 
 from octavo.engines import cache
-from octavo.engines.openvino import OpenVinoEngine
+from octavo.engines.guard import Layout, laid_out
+from octavo.engines.openvino import OpenVinoEngine, computes_bf16
+from octavo.errors import EngineError
+from octavo.text.buckets import shape_of
+from octavo.text.layout import NO_OFFSET
 
 
 class TestOpenVino(OnnxEngineContract):
@@ -20,6 +24,35 @@ class TestOpenVino(OnnxEngineContract):
 
     def test_float_parts_stay_f32_by_default(self, subject):
         assert self.build(subject).engine_id.endswith("/f32")
+
+
+class TestLayouts:
+    """Padding differs, answers do not."""
+
+    @pytest.fixture(params=[Layout.PACKED, Layout.PADDED])
+    def layout(self, request):
+        return request.param
+
+    @pytest.mark.parametrize("lengths", [[7], MIXED, [1] * 9, [40, 1]], ids=str)
+    def test_equals_buckets(self, subjects, precision, make_batch, layout, lengths):
+        for head in ("classify", "words"):
+            subject, batch = subjects(precision, head), make_batch(lengths, head=head)
+            engine = OpenVinoEngine(subject.graph, threads=2, layout=layout)
+            expected = OpenVinoEngine(subject.graph, threads=2).run(batch)
+            np.testing.assert_allclose(engine.run(batch), expected, atol=subject.tolerance(batch))
+
+    def test_the_engine_s_name_is_that_of_its_numbers(self, subject, layout):
+        padded = OpenVinoEngine(subject.graph, threads=2, layout=layout)
+        assert padded.engine_id == OpenVinoEngine(subject.graph, threads=2).engine_id
+
+    def test_shapes(self, make_batch):
+        batch = make_batch([3, 9, 2])
+        shapes = {layout: laid_out(batch, NO_OFFSET, layout).shape for layout in Layout}
+        assert shapes == {
+            Layout.BUCKETED: shape_of(batch),
+            Layout.PACKED: (14, 3, 9),
+            Layout.PADDED: (27, 3, 9),
+        }
 
 
 class TestCache:
@@ -137,3 +170,25 @@ class TestCacheFolder:
         assert cache.cache_folder() == tmp_path / "xdg" / "octavo"
         monkeypatch.delenv("XDG_CACHE_HOME")
         assert cache.cache_folder() == Path(os.path.expanduser("~")) / ".cache" / "octavo"  # noqa: PTH111
+
+
+class TestHalfPrecision:
+    """A release in bfloat16 is the FP32 graph, with another precision in its configuration."""
+
+    @pytest.fixture
+    def graph(self, subjects):
+        return replace(subjects("fp32").graph, precision="bf16", key=None)
+
+    @pytest.mark.skipif(not computes_bf16(), reason="not run: this CPU does not compute bfloat16")
+    def test_is_near_float32_and_not_the_same(self, subjects, graph, make_batch):
+        batch = make_batch(MIXED)
+        engine = OpenVinoEngine(graph, threads=2)
+        assert engine.engine_id.endswith("/bf16/bf16")
+        expected = OpenVinoEngine(subjects("fp32").graph, threads=2).run(batch)
+        difference = np.abs(engine.run(batch) - expected).max()
+        assert 1e-5 < difference < 0.05 * np.abs(expected).max()
+
+    def test_a_cpu_without_it_refuses(self, graph, monkeypatch):
+        monkeypatch.setattr("octavo.engines.openvino.computes_bf16", lambda: False)
+        with pytest.raises(EngineError, match="does not compute bfloat16"):
+            OpenVinoEngine(graph)

@@ -10,7 +10,7 @@ from fake_tensorrt import FakeCuda, FakeTensorRt, install
 from octavo.engines.open import Backend, open_engine
 from octavo.engines.tensorrt import TensorRtEngine
 from octavo.engines.torch import TorchEngine
-from octavo.errors import EngineError, MissingExtraError
+from octavo.errors import EngineError
 from octavo.recipe import TensorRt
 
 
@@ -131,7 +131,7 @@ class TestTensorRt(OnnxEngineContract):
         install(monkeypatch, package, cuda)
         engine = TensorRtEngine(replace(subjects("fp32").graph, key=None))
         assert package.flags == [flags]
-        assert engine.engine_id == f"tensorrt-{version}/fp32/fp16"
+        assert engine.engine_id == f"tensorrt-{version}/fp32/fp16/tesla-t4-sm75"
 
     def test_the_twin_of_a_release_is_used_where_it_has_one(self, subjects, make_batch):
         from octavo.engines.tensorrt import fp16_graph
@@ -194,14 +194,14 @@ class TestRefusals:
         import sys
 
         monkeypatch.setitem(sys.modules, "tensorrt", None)
-        with pytest.raises(MissingExtraError, match=r"octavo\[tensorrt\]"):
+        with pytest.raises(EngineError, match=r"octavo\[tensorrt\]"):
             TensorRtEngine(graph)
 
     def test_no_bindings(self, graph, monkeypatch):
         import sys
 
         monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-        with pytest.raises(MissingExtraError, match=r"octavo\[tensorrt\]"):
+        with pytest.raises(EngineError, match=r"octavo\[tensorrt\]"):
             TensorRtEngine(graph)
 
     @pytest.mark.parametrize("version", ["8.6.1", "12.0.0"])

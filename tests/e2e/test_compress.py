@@ -17,6 +17,7 @@ from octavo.certify.certificate import read_certificate
 QUERIES = ["play some music", "what is the weather", "book a table for two"]
 LABELS = ["music", "weather", "booking"]
 EPOCHS = 40  # enough to be interrupted in
+ENGINE = ("--engine", "openvino")  # which every installation has
 
 
 def write_recipe(folder: Path, teacher: Path, rows: Path) -> Path:
@@ -81,7 +82,11 @@ def interrupted(program, teacher, tiny_task, environment, tmp_path_factory):
     recipe = write_recipe(folder, teacher, tiny_task)
     checkpoint = folder / "store/.work/tiny/int8-qat.safetensors"
     process = subprocess.Popen(
-        [program, "compress", recipe], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        [program, "compress", recipe, *ENGINE],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     while not checkpoint.exists() and process.poll() is None:
         time.sleep(0.01)
@@ -95,7 +100,7 @@ def interrupted(program, teacher, tiny_task, environment, tmp_path_factory):
 def made(octavo, interrupted):
     """The folder of the compression, and what the program said when it was run again."""
     folder = interrupted.checkpoint.parents[3]
-    ran = octavo("compress", folder / "recipe.toml", "--json")
+    ran = octavo("compress", folder / "recipe.toml", *ENGINE, "--json")
     assert ran.code == 0, ran.err
     assert ran.err == "", "nobody watches, so nothing is said beside the document"
     return folder, ran.document

@@ -44,7 +44,10 @@ def test_every_room_is_known() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["octavo", "octavo.store.model", "octavo.ladder.recertify", "octavo.certify.report", "octavo.cli", "octavo.recipe"],
+    [
+        *("octavo", "octavo.store.model", "octavo.ladder.recertify", "octavo.ladder.planning"),
+        *("octavo.certify.report", "octavo.cli", "octavo.recipe"),
+    ],
 )
 def test_serving_imports_no_torch(module: str) -> None:
     code = f"import sys; sys.modules['torch'] = None; sys.modules['transformers'] = None; import {module}"

@@ -10,11 +10,12 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from inspect import cleandoc
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
 from octavo.cli import output
+from octavo.cli.build import build
 from octavo.cli.candidates import candidates
 from octavo.cli.certify import certify
 from octavo.cli.compress import compress
@@ -29,6 +30,7 @@ from octavo.cli.report import report
 from octavo.cli.trim_vocab import trim_vocab
 from octavo.cli.verify import verify
 from octavo.cli.version import print_version, version
+from octavo.errors import OctavoWarning
 
 DEBUG = "OCTAVO_DEBUG"
 
@@ -49,7 +51,7 @@ app = typer.Typer(
 )
 for _panel, _verbs in {
     "Make a release": (demo, trim_vocab, finetune, compress),
-    "Use a release": (predict, candidates),
+    "Use a release": (predict, build, candidates),
     "Check a release": (certify, report, overview, releases, verify, inspect),
     "About": (version,),
 }.items():
@@ -88,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             if not debugging:
                 warnings.simplefilter("ignore")  # of libraries, for their developers
+            warnings.simplefilter("always", OctavoWarning)
+            warnings.showwarning = _show_warning
             code = _run(arguments)
             sys.stdout.flush()
             return code
@@ -100,6 +104,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debugging:
             traceback.print_exc()
         return _failed(error, arguments)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show our own warnings as notes to the user; those of libraries, while debugging, with their place."""
+    if issubclass(category, OctavoWarning):
+        output.complain(str(message), label="note")
+    else:
+        (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _run(arguments: list[str]) -> int:

@@ -32,7 +32,7 @@ def certify(
     ] = None,
     margin: options.Margin = None,
     timing_s: options.TimingSeconds = 20.0,
-    engine: options.Engine = None,
+    engine: options.Engine = options.EngineName.AUTO,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Write certificate.json and report.html there, and not into the release."),
@@ -65,7 +65,7 @@ def certify(
                 release,
                 test,
                 teacher=teacher,
-                backend=Backend(engine) if engine else None,
+                backend=Backend(engine.named) if engine.named else None,
                 margin=None if margin is None else options.fraction_from_points(margin),
                 timing_s=timing_s or 20.0,
                 progress=progress,

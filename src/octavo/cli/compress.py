@@ -49,8 +49,11 @@ def compress(
     ] = None,
     engine: Annotated[
         options.EngineName,
-        typer.Option(help="Engine that will serve, and is certified.", rich_help_panel=options.RELEASE),
-    ] = options.EngineName.OPENVINO,
+        typer.Option(
+            help="Engine that will serve, and is certified. auto: native where it is installed, else openvino.",
+            rich_help_panel=options.RELEASE,
+        ),
+    ] = options.EngineName.AUTO,
     margin: options.Margin = None,
     margin_reason: Annotated[
         str | None,
@@ -131,8 +134,9 @@ def compress(
             seed=seed,
         ),
     )
+    backend = Backend(engine.named) if engine.named else None
     with shown_progress(as_json) as progress:
-        made = climb(recipe, progress=progress, backend=Backend(engine), reproduce=shlex.join(["octavo", *context.obj]))
+        made = climb(recipe, progress=progress, backend=backend, reproduce=shlex.join(["octavo", *context.obj]))
     outcome.emit_compression(made) if as_json else outcome.show_compression(made, recipe)
     if made.chosen is None:
         raise typer.Exit(REFUSED)

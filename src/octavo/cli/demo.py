@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,11 +35,13 @@ dev = "{dev}"
 test = "{test}"
 
 [quantize]
+schemes = [{schemes}]
 observers = [{observers}]
 calibration_rows = {calibration_rows}
 
 [distill]
 epochs = {epochs}
+schemes = [{trained_schemes}]
 batch_size = {batch_size}
 control = {control}
 
@@ -134,9 +137,11 @@ def _write_recipe(model: SampleModel, size: Size, place: Place, seed: int) -> Pa
         train=train,
         dev=dev,
         test=test,
-        observers=", ".join(f'"{name}"' for name in size.observers),
+        schemes=_listed(size.schemes),
+        observers=_listed(size.observers),
         calibration_rows=size.calibration_rows,
         epochs=size.kd_epochs,
+        trained_schemes=_listed(size.trained_schemes),
         batch_size=model.kd_batch_size,
         control=str(size.control).lower(),
         margin=options.fraction_from_points(size.margin_points),
@@ -145,6 +150,10 @@ def _write_recipe(model: SampleModel, size: Size, place: Place, seed: int) -> Pa
     )
     file.write_text(content, encoding="utf-8")
     return file
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def _make_teacher(model: SampleModel, size: Size, place: Place, seed: int) -> None:

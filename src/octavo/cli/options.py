@@ -16,13 +16,20 @@ RUNNING = "Running"
 
 
 class EngineName(StrEnum):
-    """The engines that can serve, as `octavo.engines.open.Backend` has them."""
+    """`auto`, and the engines that can serve, as `octavo.engines.open.Backend` has them."""
 
+    AUTO = "auto"
     OPENVINO = "openvino"
     ONNXRUNTIME = "onnxruntime"
+    NATIVE = "native"
     TENSORRT = "tensorrt"
     ONNXRUNTIME_CUDA = "onnxruntime-cuda"
     ONNXRUNTIME_TENSORRT = "onnxruntime-tensorrt"
+
+    @property
+    def named(self) -> str | None:
+        """The engine that is named; None for `auto`."""
+        return None if self is EngineName.AUTO else str(self)
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, errors included.")]
@@ -35,8 +42,13 @@ ReleasePath = Annotated[
 ]
 
 Engine = Annotated[
-    EngineName | None,
-    typer.Option("--engine", help="Engine to run on. Default: the one that was certified.", rich_help_panel=RUNNING),
+    EngineName,
+    typer.Option(
+        "--engine",
+        help="Engine to run on. auto: the one that octavo build chose here, if it is certified; else the one that the "
+        "release was certified on.",
+        rich_help_panel=RUNNING,
+    ),
 ]
 
 TaskName = Annotated[

@@ -21,7 +21,7 @@ def predict(
     texts: Annotated[
         list[str] | None, typer.Argument(metavar="[TEXT]…", help="What to answer. Without any, lines from stdin.")
     ] = None,
-    engine: options.Engine = None,
+    engine: options.Engine = options.EngineName.AUTO,
     threads: options.Threads = None,
     allow_uncertified: Annotated[
         bool, typer.Option("--allow-uncertified", help="Answer although the certificate is no pass here.")
@@ -46,7 +46,7 @@ def predict(
     from octavo.engines.open import Backend
     from octavo.store.model import load
 
-    backend = Backend(engine) if engine else None
+    backend = Backend(engine.named) if engine.named else None
     with load(release, backend=backend, threads=threads, allow_uncertified=allow_uncertified) as model:
         output.tell(f"{model.release.model} {model.release.version} · {model.engine.engine_id}")
         answers = _answers(model, _items(model, texts))

@@ -13,6 +13,7 @@ from typing import Any
 # Documents per query that a ranker is trained and judged on.
 _LIST_SIZE = 4
 _TEST_LIST_SIZE = 6
+_SCHEMES = ("per-tensor", "per-token")
 _FEW_PAGES, _FEW_PAIRS = 1200, 512
 
 
@@ -24,6 +25,8 @@ class Size:
         epochs: of the teacher; 0 takes the encoder as it is.
         learning_rate: of the teacher.
         kd_epochs: of KD-QAT.
+        schemes: of activation scales, that are tried.
+        trained_schemes: those of them that KD-QAT trains.
         observers: that are tried.
         control: whether the FP32 control is trained.
         timing_s: bound on the latency measurement.
@@ -35,6 +38,8 @@ class Size:
     epochs: int
     learning_rate: float
     kd_epochs: int
+    schemes: Sequence[str] = ("per-tensor",)
+    trained_schemes: Sequence[str] = ("per-tensor",)
     observers: Sequence[str] = ("mse",)
     control: bool = False
     timing_s: float = 3.0
@@ -45,8 +50,17 @@ class Size:
 
 def _full(epochs: int, learning_rate: float, *, kd_epochs: int) -> Size:
     """Return the size of a model that is made properly: every observer, the control, an unhurried measurement."""
-    every = ("max", "percentile", "mse", "entropy")
-    return Size(epochs, learning_rate, kd_epochs, every, control=True, timing_s=40.0, calibration_rows=1024)
+    return Size(
+        epochs,
+        learning_rate,
+        kd_epochs,
+        schemes=_SCHEMES,
+        trained_schemes=_SCHEMES,
+        observers=("max", "percentile", "mse", "entropy"),
+        control=True,
+        timing_s=40.0,
+        calibration_rows=1024,
+    )
 
 
 def _minilm(place: Place) -> Path:
@@ -193,7 +207,7 @@ ENGLISH = (
         write=_search,
         files=_QRELS,
         max_length=64,
-        quick=Size(epochs=1, learning_rate=1e-4, kd_epochs=1, margin_points=2.0, reason=_FEW_QUERIES),
+        quick=Size(1, 1e-4, 1, schemes=_SCHEMES, margin_points=2.0, reason=_FEW_QUERIES),
         full=_full(3, 1e-4, kd_epochs=3),
         questions=("list all running containers",),
     ),

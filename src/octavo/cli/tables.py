@@ -20,6 +20,7 @@ from octavo.certify.wording import (
     signed_points,
     times,
 )
+from octavo.engines.plan import Plan
 from octavo.types import Interval
 
 # Narrower than this, a table shows the columns that the decision rests on.
@@ -97,6 +98,29 @@ def measure_table(measures: Sequence[MeasureRecord], width: int) -> Table:
             _two(signed_points(one.difference.value), interval_points(one.difference)),
             verdict_text(one.verdict) if one.verdict else Text("reported", style="dim"),
         )
+    return table
+
+
+def plan_table(plan: Plan, width: int) -> Table:
+    """Return the engines that were measured, one a line, with the quartiles of their rounds; the choice is marked."""
+    able = [one for one in plan.measured if not one.reason]
+    sizes = list(able[0].ms_per_query)
+    has_reference = any(one.times_fp32 for one in able)
+    table = _table(width)
+    table.add_column("engine", no_wrap=True)
+    for size in sizes:
+        table.add_column(f"ms a query\nin {size}s" if size > 1 else "ms a query\nalone", justify="right", no_wrap=True)
+        if has_reference:
+            table.add_column("× FP32", justify="right", no_wrap=True)
+    for one in able:
+        picked = one is plan.chosen
+        cells: list[Text | str] = [Text(("▶ " if picked else "  ") + one.name, "bold" if picked else "")]
+        for size in sizes:
+            ms = one.ms_per_query[size]
+            cells.append(_two(milliseconds(ms.median), f"{milliseconds(ms.low)}–{milliseconds(ms.high)}"))
+            if has_reference:
+                cells.append(times(one.times_fp32[size].median))
+        table.add_row(*cells)
     return table
 
 

@@ -54,13 +54,12 @@ class Cuda:
         """Find the GPU and make a stream on it.
 
         Raises:
-            MissingExtraError: NVIDIA's bindings are not installed.
-            EngineError: there is no driver, one that is too old, or no GPU.
+            EngineError: NVIDIA's bindings are not installed, there is no driver, one that is too old, or no GPU.
         """
         try:
             from cuda.bindings import runtime
         except ImportError:
-            raise MissingExtraError("cuda-bindings", "tensorrt") from None
+            raise EngineError(str(MissingExtraError("cuda-bindings", "tensorrt"))) from None
         self._runtime: Any = runtime
         self.gpu = self._find_gpu()
         self._stream = self._call("cudaStreamCreate")

@@ -1,6 +1,8 @@
-"""What every engine does the same way: lay the batch out to its bucket, refuse NaN and work once closed."""
+"""What every engine does the same way: lay the batch out, refuse NaN and work once closed."""
 
 from __future__ import annotations
+
+from enum import StrEnum
 
 import numpy as np
 
@@ -23,6 +25,26 @@ def check_finite(output: FloatArray, engine_id: str) -> FloatArray:
             f"{engine_id} produced NaN or infinity for row {row} of the batch: the release is no use here."
         )
     return output
+
+
+class Layout(StrEnum):
+    """How a batch is padded before an engine runs it. It moves an answer no further than another batch would."""
+
+    BUCKETED = "bucketed"  # packed, and rounded up to shapes that recur
+    PACKED = "packed"  # packed as it is: no padding, but a new shape for nearly every batch
+    PADDED = "padded"  # every sequence to the longest one, as engines are usually fed
+
+
+def laid_out(batch: TokenBatch, positions: Positions, layout: Layout) -> PackedLayout:
+    """Lay out a batch, padded as `layout` says."""
+    match layout:
+        case Layout.BUCKETED:
+            return bucketed_layout(batch, positions)
+        case Layout.PACKED:
+            return layout_from_batch(batch, positions)
+        case Layout.PADDED:
+            sequences, length = len(batch), batch.max_length
+            return layout_from_batch(batch, positions, (sequences * length, sequences, length))
 
 
 def bucketed_layout(batch: TokenBatch, positions: Positions) -> PackedLayout:

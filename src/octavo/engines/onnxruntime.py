@@ -45,6 +45,8 @@ class OnnxRuntimeEngine:
             EngineError: ONNX Runtime cannot load the graph, or would not compute where it was asked to.
             ModelError: a weight lies outside the range of fp16, and the provider wants the twin.
         """
+        if graph.precision == "bf16":
+            raise EngineError("ONNX Runtime does not compute bfloat16. Serve this release in OpenVINO.")
         self._positions = graph.positions
         if provider is Provider.CPU:
             role = "u8" if "u8" in graph.graphs else "canonical"

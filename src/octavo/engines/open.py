@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from octavo.engines import native
 from octavo.engines.base import Engine
 from octavo.engines.graph import ModelGraph
+from octavo.engines.guard import Layout
 from octavo.recipe import TensorRt
 
 
@@ -31,26 +33,36 @@ ROLE = {
 }
 
 
+def default_backend() -> Backend:
+    """Return the engine that serves where nothing was measured: the native one, or OpenVINO in its place."""
+    return Backend.NATIVE if native.available() else Backend.OPENVINO
+
+
 def open_engine(
-    backend: Backend, graph: ModelGraph, *, threads: int | None = None, tensorrt: TensorRt | None = None
+    backend: Backend,
+    graph: ModelGraph,
+    *,
+    threads: int | None = None,
+    layout: Layout = Layout.BUCKETED,
+    tensorrt: TensorRt | None = None,
 ) -> Engine:
     """Build an engine for `graph`, or take it out of the cache.
 
     Args:
-        backend: which.
+        backend: which one.
         graph: the model.
         threads: CPU threads; None for all.
+        layout: how batches are padded, in the one backend that leaves it open: OpenVINO.
         tensorrt: how TensorRT builds its plan; None for the defaults.
 
     Raises:
-        MissingExtraError: the backend's package is not installed.
         EngineError: the backend cannot build it here.
     """
     match backend:
         case Backend.OPENVINO:
             from octavo.engines.openvino import OpenVinoEngine
 
-            return OpenVinoEngine(graph, threads=threads)
+            return OpenVinoEngine(graph, threads=threads, layout=layout)
         case Backend.ONNXRUNTIME | Backend.ONNXRUNTIME_CUDA | Backend.ONNXRUNTIME_TENSORRT:
             from octavo.engines.onnxruntime import OnnxRuntimeEngine, Provider
 

@@ -11,7 +11,7 @@ import openvino
 
 from octavo.engines.cache import cached_blob
 from octavo.engines.graph import ModelGraph
-from octavo.engines.guard import bucketed_layout, check_finite, closed_error
+from octavo.engines.guard import Layout, check_finite, closed_error, laid_out
 from octavo.errors import EngineError
 from octavo.text.batch import TokenBatch
 from octavo.text.layout import INPUT_NAMES
@@ -24,18 +24,34 @@ _PREPARED_SHAPES = 10_000
 class OpenVinoEngine:
     """Runs the canonical graph. One call at a time uses every thread it was given; other callers wait."""
 
-    def __init__(self, graph: ModelGraph, *, threads: int | None = None, precision: str = "f32") -> None:
+    def __init__(
+        self,
+        graph: ModelGraph,
+        *,
+        threads: int | None = None,
+        precision: str | None = None,
+        layout: Layout = Layout.BUCKETED,
+    ) -> None:
         """Compile the graph, or take it out of the cache.
 
         Args:
             graph: the model.
             threads: CPU threads; None for all.
-            precision: `f32`, or `bf16` to let OpenVINO use bfloat16 for what is float (other numbers).
+            precision: `f32`, or `bf16` to let OpenVINO use bfloat16 for what is float (other numbers); None for what
+                the graph's precision says.
+            layout: how batches are padded; which one is fastest depends on the traffic.
 
         Raises:
-            EngineError: OpenVINO cannot compile the graph.
+            EngineError: OpenVINO cannot compile the graph, or this CPU has no bfloat16 and it is asked for.
         """
+        precision = precision or ("bf16" if graph.precision == "bf16" else "f32")
+        if precision == "bf16" and not computes_bf16():
+            raise EngineError(
+                "This CPU does not compute bfloat16, and OpenVINO would use float32 without a word. "
+                "Serve the FP32 or an INT8 release here."
+            )
         self._positions = graph.positions
+        self._layout = layout
         self._id = f"openvino-{openvino.__version__.split('-')[0]}/{graph.precision}/{precision}"
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -79,7 +95,7 @@ class OpenVinoEngine:
         """Return the head's output, (reads, width)."""
         if self._open and not len(batch):
             return np.zeros((0, self._width), np.float32)
-        layout = bucketed_layout(batch, self._positions)
+        layout = laid_out(batch, self._positions, self._layout)
         inputs = {name: getattr(layout, name) for name in self._inputs}
         with self._lock:
             if not self._open:
@@ -92,7 +108,7 @@ class OpenVinoEngine:
         return check_finite(output, self._id)
 
     def warm_up(self, batches: list[TokenBatch]) -> None:
-        """Prepare the kernels of the batches' buckets."""
+        """Prepare the kernels of the batches' shapes."""
         for batch in batches:
             self.run(batch)
 
@@ -101,6 +117,11 @@ class OpenVinoEngine:
         with self._lock:
             self._open = False
             self._request = self._compiled = None
+
+
+def computes_bf16() -> bool:
+    """Return whether the CPU multiplies in bfloat16 (AVX512_BF16 or AMX)."""
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _first_line(error: Exception) -> str:

@@ -50,8 +50,8 @@ class TensorRtEngine:
             options: how plans are built.
 
         Raises:
-            MissingExtraError: a package of the extra `tensorrt` is not installed.
-            EngineError: there is no driver or GPU, the GPU is too old, or TensorRT refuses the graph.
+            EngineError: a package, the driver or the GPU is missing or too old, or TensorRT refuses the graph.
+            ModelError: a weight lies outside the range of fp16.
         """
         package = tensorrt_package()
         self._cuda = Cuda()
@@ -59,7 +59,7 @@ class TensorRtEngine:
         options = options or TensorRt()
         self._positions = graph.positions
         self._profiles = profiles_from_shapes(graph.shapes, graph.max_length, options.profiles)
-        self._id = f"tensorrt-{package.__version__}/{graph.precision}/fp16"
+        self._id = f"tensorrt-{package.__version__}/{graph.precision}/fp16/{_slug(self._cuda.gpu)}"
         loaded = _cached_plan(package, self._cuda.gpu, graph, self._profiles, options, self._id)
         self._engine = loaded.engine
         names = [self._engine.get_tensor_name(place) for place in range(self._engine.num_io_tensors)]
@@ -72,7 +72,7 @@ class TensorRtEngine:
 
     @property
     def engine_id(self) -> str:
-        """Backend, version, graph and float precision."""
+        """Backend, version, graph, float precision and GPU."""
         return self._id
 
     def run(self, batch: TokenBatch) -> FloatArray:
@@ -182,13 +182,18 @@ def _cached_plan(
                 f"CUDA {gpu.driver}): TensorRT and the driver do not fit. Update the driver."
             ) from None
 
-    key = f"{engine_id}/{gpu.name}/sm{gpu.capability}/{profiles}/{options}"
+    key = f"{engine_id}/{profiles}/{options}"
     return cached_blob(graph.key, key, compile_, lambda loaded: loaded.plan, import_)
 
 
 def _timing_file(package: Any, gpu: Gpu) -> Path:
+    return cache_folder() / f"tensorrt-{package.__version__}-{_slug(gpu)}.timing"
+
+
+def _slug(gpu: Gpu) -> str:
+    """Return a GPU's name for ids and files, such as `tesla-t4-sm75`."""
     name = "".join(letter if letter.isalnum() else "-" for letter in gpu.name.lower())
-    return cache_folder() / f"tensorrt-{package.__version__}-{name}-sm{gpu.capability}.timing"
+    return f"{name}-sm{gpu.capability}"
 
 
 def _check_capability(gpu: Gpu) -> None:

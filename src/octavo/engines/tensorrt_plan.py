@@ -61,13 +61,13 @@ def tensorrt_package(name: str = "tensorrt") -> Any:
     """Import `tensorrt` or `tensorrt_rtx`.
 
     Raises:
-        MissingExtraError: it is not installed.
-        EngineError: it is of a version that this code does not know, or its libraries cannot be loaded.
+        EngineError: it is not installed, of a version that this code does not know, or its libraries do not load.
     """
     try:
         package = importlib.import_module(name)
     except ModuleNotFoundError:
-        raise MissingExtraError(name.replace("_", "-"), name.replace("_", "-")) from None
+        package_name = name.replace("_", "-")
+        raise EngineError(str(MissingExtraError(package_name, package_name))) from None
     except (ImportError, OSError) as error:  # installed, but its libraries or the driver's are not
         raise EngineError(f"{name} cannot be loaded: {error}. Its libraries and NVIDIA's driver must fit.") from None
     major = int(package.__version__.partition(".")[0])

@@ -21,6 +21,7 @@ from octavo.certify.certificate import (
 )
 from octavo.certify.latency import Runner, measure
 from octavo.data.characters import shown
+from octavo.engines.guard import Layout
 from octavo.engines.hardware import this_hardware
 from octavo.engines.open import ROLE, Backend
 from octavo.errors import InputError, ReleaseError
@@ -42,6 +43,8 @@ def recertify(
     *,
     teacher: Path | None = None,
     backend: Backend | None = None,
+    threads: int | None = None,
+    layout: Layout = Layout.BUCKETED,
     margin: float | None = None,
     timing_s: float = 20.0,
     progress: Progress | None = None,
@@ -52,7 +55,9 @@ def recertify(
         release: the release.
         test: held-out rows of the release's task.
         teacher: a release or a Hugging Face folder; None for the FP32 reference that the release names.
-        backend: engine to certify; None for the one that the release was certified on.
+        backend: engine to certify; None for the one that serves here (`octavo.load`).
+        threads: CPU threads of the engine and of its FP32 baseline; None for all.
+        layout: how batches are padded, where a backend is named.
         margin: as a fraction; None for that of the release's certificate.
         timing_s: bound on the latency measurement, in seconds.
         progress: where to report.
@@ -65,11 +70,18 @@ def recertify(
     opened = open_release(release, progress)
     old = read_certificate(opened.read("certificate.json"), f"{opened.folder}/certificate.json")
     with (
-        load(opened.folder, backend=backend, allow_uncertified=True, check_answers=False) as model,
+        load(
+            opened.folder,
+            backend=backend,
+            threads=threads,
+            layout=layout,
+            allow_uncertified=True,
+            check_answers=False,
+        ) as model,
         ExitStack() as opened_teacher,
     ):
         split = model.task.read(test, Purpose.TEST)
-        named = _teacher(opened, model, teacher, opened_teacher)
+        named = _teacher(opened, model, teacher, threads, opened_teacher)
         held_out = HeldOut(split, model.tokenizer.encode(split.inputs), _asked(named, split, progress))
         timings = measure(
             {"engine": model.outputs, named.baseline: named.timed},
@@ -80,7 +92,7 @@ def recertify(
             progress=progress,
         )
         evidence = evidence_from_engine(held_out, model.engine.run, old.rung, progress)
-        identity = _identity(opened, model, old, split.sha256, backend or Backend(model.config.backend))
+        identity = _identity(opened, model, old, split.sha256)
     timing = Timing(timings["engine"], {named.baseline: timings[named.baseline]})
     return certificate_from(
         evidence, identity, timing, old.margin if margin is None else margin, seed=old.seeds["bootstrap"]
@@ -97,12 +109,12 @@ class _Teacher:
     timed: Runner
 
 
-def _teacher(release: Release, model: Model, given: Path | None, stack: ExitStack) -> _Teacher:
+def _teacher(release: Release, model: Model, given: Path | None, threads: int | None, stack: ExitStack) -> _Teacher:
     """Open the teacher until `stack` ends, and check that it does the release's task."""
-    folder = given or _reference_folder(release)
+    folder = given or reference_folder(release)
     if (folder / "manifest.json").is_file() or (folder / "current").exists():
         # In OpenVINO whatever the release was certified on: that is what the baseline is named.
-        reference = stack.enter_context(load(folder, backend=Backend.OPENVINO, allow_uncertified=True))
+        reference = stack.enter_context(load(folder, backend=Backend.OPENVINO, threads=threads, allow_uncertified=True))
         if reference.config.precision != "fp32":
             raise InputError(f"{folder} is an {reference.config.precision} release; a teacher must be fp32.")
         _check_same_task(folder, reference.task, model)
@@ -140,7 +152,12 @@ def _asked(teacher: _Teacher, split: Split, progress: Progress) -> Outputs:
         return outputs_in_batches(teacher.run, batch, BATCH_INPUTS, bar)
 
 
-def _reference_folder(release: Release) -> Path:
+def reference_folder(release: Release) -> Path:
+    """Return the folder of the FP32 reference that a release names; its own, if it is one.
+
+    Raises:
+        ReleaseError: it names none, or it is not there.
+    """
     version = release.manifest.teacher
     if version is None:
         if release.read_json("config.json").get("precision") == "fp32":
@@ -155,9 +172,9 @@ def _reference_folder(release: Release) -> Path:
     return folder
 
 
-def _identity(release: Release, model: Model, old: Certificate, data_sha256: str, backend: Backend) -> Identity:
+def _identity(release: Release, model: Model, old: Certificate, data_sha256: str) -> Identity:
     variants, files = release.manifest.variants, release.manifest.files
-    loaded = variants[ROLE[backend] if ROLE[backend] in variants else "canonical"]
+    loaded = variants[ROLE[model.backend] if ROLE[model.backend] in variants else "canonical"]
     return Identity(
         model=release.model,
         version=release.version,

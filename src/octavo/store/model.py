@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,21 +14,29 @@ import numpy as np
 from octavo.certify.certificate import Certificate, read_certificate
 from octavo.engines.base import Engine
 from octavo.engines.graph import ModelGraph
-from octavo.engines.guard import dummy_batch
+from octavo.engines.guard import Layout, dummy_batch
 from octavo.engines.open import ROLE, Backend, open_engine
-from octavo.errors import ReleaseError
+from octavo.errors import EngineError, OctavoWarning, ReleaseError
 from octavo.store.contents import Golden, ReleaseConfig, content_from_bytes, input_from_json
 from octavo.store.release import Release, open_release
+from octavo.store.serving import Serving, check_certified, covering_certificate, ways_to_serve
 from octavo.tasks.base import Task
 from octavo.tasks.registry import task_from_settings
+from octavo.text.batch import TokenBatch
 from octavo.text.buckets import single_shapes
 from octavo.text.layout import Positions
 from octavo.text.tokenizer import Tokenizer
-from octavo.types import Input, Outputs, Verdict
+from octavo.types import Input, Outputs
+
+# Of layouts without buckets, these lengths are warmed up: a shape each, and longer queries are few.
+_WARM_LENGTHS = 64
 
 
 class Model:
-    """A loaded release. Thread-safe. Close it, or use it in a `with` block."""
+    """A loaded release. Thread-safe. Close it, or use it in a `with` block.
+
+    `certificate` is the one that covers the engine that runs, and the release's own where none does.
+    """
 
     def __init__(
         self,
@@ -36,10 +46,12 @@ class Model:
         task: Task,
         tokenizer: Tokenizer,
         engine: Engine,
+        backend: Backend,
     ) -> None:
         self.release = release
         self.config = config
         self.certificate = certificate
+        self.backend = backend
         self.tokenizer = tokenizer
         self.engine = engine
         self.task = task
@@ -75,17 +87,20 @@ def load(
     *,
     backend: Backend | str | None = None,
     threads: int | None = None,
+    layout: Layout | str = Layout.BUCKETED,
     allow_uncertified: bool = False,
     check_answers: bool = True,
 ) -> Model:
     """Load a release: verify every hash, refuse it without a `pass`, build and warm up the engine, check its answers.
 
-    Needs no torch.
+    Needs no torch. Where another engine serves than should, an `OctavoWarning` says so.
 
     Args:
         path: a release folder, a model's folder in a store (its `current` release), or `current` itself.
-        backend: `openvino` or `onnxruntime`; None for the one that was certified. The verdict holds for that one only.
-        threads: CPU threads; None for all.
+        backend: `native`, `openvino` or `onnxruntime`. None for the one that `octavo build` chose on this machine, if a
+            certificate covers it; else for the one that was certified. The verdict holds for that one only.
+        threads: CPU threads; None for as many as the engine was chosen with, or all.
+        layout: how batches are padded, where a backend is named; else the choice is of a layout too.
         allow_uncertified: load a release whose certificate is not a `pass`, or which is asked to run on another
             engine than was certified.
         check_answers: compare the golden answers. Only certifying anew has a reason not to.
@@ -97,9 +112,38 @@ def load(
     release = open_release(Path(path))
     config = content_from_bytes(release.read("config.json"), ReleaseConfig, f"{release.folder}/config.json")
     certificate = read_certificate(release.read("certificate.json"), f"{release.folder}/certificate.json")
-    chosen = Backend(backend) if backend else Backend(config.backend)
+    named = Backend(backend) if backend else None
     if not allow_uncertified:
-        check_certified(release, config, certificate, chosen)
+        check_certified(release, config, certificate, named or Backend(config.backend))
+    if named:
+        covering = covering_certificate(release, config, certificate, named)
+        return _load(release, config, certificate, Serving(named, covering, Layout(layout), threads), check_answers)
+    return _load_best(release, config, certificate, threads, check_answers)
+
+
+def _load_best(
+    release: Release, config: ReleaseConfig, certificate: Certificate, threads: int | None, check_answers: bool
+) -> Model:
+    """Load the best way that can run here, and warn where that is not the first one."""
+    ways, notes = ways_to_serve(release, config, certificate, threads)
+    for note in notes:
+        warnings.warn(note, OctavoWarning, stacklevel=3)
+    for way, instead in pairwise(ways):
+        try:
+            return _load(release, config, certificate, way, check_answers)
+        except EngineError as error:
+            covered = "" if instead.certificate else ", which its certificate does not cover"
+            message = (
+                f"{release.folder}: it is to be served by {way.backend}, which cannot run it here. {error} "
+                f"{instead.backend} serves in its place{covered}."
+            )
+            warnings.warn(message, OctavoWarning, stacklevel=3)
+    return _load(release, config, certificate, ways[-1], check_answers)
+
+
+def _load(
+    release: Release, config: ReleaseConfig, certificate: Certificate, serving: Serving, check_answers: bool
+) -> Model:
     max_length = config.max_length
     task = task_from_settings(config.task, config.settings, f"{release.folder}/config.json")
     tokenizer = Tokenizer.from_bytes(
@@ -108,17 +152,27 @@ def load(
         source=f"{release.folder}/tokenizer.json",
         reads_last=task.head.reads_last,
     )
-    engine = open_engine(chosen, graph_from_release(release, config, chosen), threads=threads)
-    model = Model(release, config, certificate, task, tokenizer, engine)
+    graph = graph_from_release(release, config, serving.backend)
+    engine = open_engine(serving.backend, graph, threads=serving.threads, layout=serving.layout)
+    covering = serving.certificate or certificate
+    model = Model(release, config, covering, task, tokenizer, engine, serving.backend)
     try:
-        shapes = [*single_shapes(max_length), *config.shapes]
-        engine.warm_up([dummy_batch(shape) for shape in shapes])
+        engine.warm_up(_warm_up_batches(config, serving.layout))
         if check_answers:
             check_golden(model)
     except BaseException:
         model.close()
         raise
     return model
+
+
+def _warm_up_batches(config: ReleaseConfig, layout: Layout) -> list[TokenBatch]:
+    """Return batches of the shapes that single queries take, and of those that development rows did."""
+    singles = [dummy_batch(shape) for shape in single_shapes(config.max_length)]
+    if layout is not Layout.BUCKETED:
+        lengths = range(1, min(config.max_length, _WARM_LENGTHS) + 1)
+        singles = [TokenBatch.from_sequences([[0] * length]) for length in lengths]
+    return [*singles, *(dummy_batch(shape) for shape in config.shapes)]
 
 
 def graph_from_release(release: Release, config: ReleaseConfig, backend: Backend) -> ModelGraph:
@@ -133,28 +187,6 @@ def graph_from_release(release: Release, config: ReleaseConfig, backend: Backend
         key=release.sha256,
         shapes=tuple(config.shapes),
     )
-
-
-def check_certified(release: Release, config: ReleaseConfig, certificate: Certificate, backend: Backend) -> None:
-    """Refuse what was not proved.
-
-    Raises:
-        ReleaseError: the verdict is no `pass`, the certificate is for other files, or for another engine.
-    """
-    at = f"{release.folder}"
-    if certificate.verdict is not Verdict.PASS:
-        raise ReleaseError(
-            f"{at}: its certificate says '{certificate.verdict}': {certificate.reason} "
-            "Use another version, or allow uncertified releases on purpose."
-        )
-    certified = {certificate.sha256.weights, certificate.sha256.engine}
-    if not certified <= {entry.sha256 for entry in release.manifest.files.values()}:
-        raise ReleaseError(f"{at}: its certificate was made for other weights. Publish the release again.")
-    if backend != config.backend:
-        raise ReleaseError(
-            f"{at}: it was certified on {config.backend}, and {backend} was asked for. "
-            "Certify it there (octavo certify --engine), or allow uncertified releases on purpose."
-        )
 
 
 def check_golden(model: Model) -> None:

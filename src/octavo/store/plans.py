@@ -64,8 +64,7 @@ def build_release_plan(
 
     Raises:
         InputError: `target` is no compute capability that can be built for.
-        MissingExtraError: `tensorrt_rtx` or `onnx` is not installed.
-        EngineError: TensorRT refuses the graph for a reason that no node of it explains.
+        EngineError: `tensorrt_rtx` is not installed, or refuses the graph for a reason that no node of it explains.
     """
     import onnx
 

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,21 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from octavo.certify.certificate import (
-    Certificate,
-    Evidence,
-    Hashes,
-    Identity,
-    Timing,
-    certificate_from,
-    certificate_json,
-)
-from octavo.certify.latency import measure
+from octavo.certify.certificate import Certificate, certificate_json
 from octavo.cli import main
-from octavo.engines.hardware import Hardware
 from octavo.store.publish import new_version
-from octavo.tasks.base import Answers
-from octavo.types import Measure
 
 
 @dataclass(frozen=True)
@@ -52,71 +40,6 @@ def octavo(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         return ran
 
     return run
-
-
-@pytest.fixture
-def make_certificate() -> Callable[..., Certificate]:
-    """Return a certificate of so many rows, the last `lost` of which the engine gets wrong."""
-    import numpy as np
-
-    def answers(rows: int, lost: int, metric: str, reported: Sequence[str]) -> Answers:
-        right = np.ones(rows, np.float32)
-        right[rows - lost :] = 0
-        return Answers(
-            measures=tuple(Measure(name, right, np.ones(rows, np.float32)) for name in (metric, *reported)),
-            names=["ab"[int(wrong)] for wrong in 1 - right],
-            agreement=right,
-            confidence=np.full(rows, 0.9, np.float32),
-            shown=np.stack([right, 1 - right], axis=1),
-        )
-
-    def make(
-        *,
-        rows: int = 1000,
-        lost: int = 0,
-        margin: float = 0.01,
-        fp32_ms: float = 3.0,
-        metric: str = "accuracy",
-        reported: Sequence[str] = (),
-        **changes: Any,
-    ) -> Certificate:
-        now_ns = 0
-
-        def runner(ms: float) -> Callable[[Any], None]:
-            def run(texts: Any) -> None:
-                nonlocal now_ns
-                now_ns += round(1e6 * ms * len(texts))
-
-            return run
-
-        timed = {"engine": runner(1.0), "torch_fp32": runner(9.0), "openvino_fp32": runner(fp32_ms)}
-        summaries = measure(timed, ["a", "b"], rounds=3, budget_s=1e9, clock=lambda: now_ns)
-        identity = Identity(
-            **{
-                "model": "intents",
-                "version": "1",
-                "task": "classify",
-                "rung": "int8-qat",
-                "metric": metric,
-                "engine_id": "openvino-2026.4.1/int8/f32",
-                "model_bytes": 23_400_000,
-                "sha256": Hashes("a" * 64, "b" * 64, "c" * 64),
-                "seeds": {"recipe": 0},
-                "hardware": Hardware("a processor", 2, (), 2**30, "Linux", "3.12", {}),
-                "created": "2026-01-02T03:04:05Z",
-                **changes,
-            }
-        )
-        evidence = Evidence(
-            [f"query {i}" for i in range(rows)],
-            ["a"] * rows,
-            [5] * rows,
-            answers(rows, 0, metric, reported),
-            answers(rows, lost, metric, reported),
-        )
-        return certificate_from(evidence, identity, Timing(summaries.pop("engine"), summaries), margin)
-
-    return make
 
 
 @pytest.fixture

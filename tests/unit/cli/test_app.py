@@ -2,6 +2,7 @@ import errno
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,20 @@ from octavo.cli import app
 from octavo.cli.app import asks_for_json, main, reflowed
 from octavo.cli.options import EngineName, fraction_from_points
 from octavo.engines.open import Backend
-from octavo.errors import InputError
+from octavo.errors import InputError, OctavoWarning
 
-VERBS = ["demo", "trim-vocab", "finetune", "compress", "predict", "candidates", "certify", "report", "overview"]
+VERBS = [
+    "demo",
+    "trim-vocab",
+    "finetune",
+    "compress",
+    "predict",
+    "build",
+    "candidates",
+    "certify",
+    "report",
+    "overview",
+]
 VERBS += ["releases", "verify", "version"]
 
 
@@ -44,7 +56,8 @@ def test_the_version_is_printed_twice_over(octavo):
 
 
 def test_engine_names_are_the_backends():
-    assert [*map(str, EngineName)] == [*map(str, Backend)]
+    assert [*map(str, EngineName)] == ["auto", *map(str, Backend)]
+    assert [name.named for name in EngineName] == [None, *map(str, Backend)]
 
 
 def test_points_become_fractions():
@@ -68,6 +81,8 @@ def test_paragraphs_are_joined_and_examples_are_not():
         (["predict", "x", "--engine", "abacus"], "--engine"),
         (["predict", "x", "--threads", "0"], "--threads"),
         (["certify", "x"], "--test"),
+        (["build", "x", "--batch", "0"], "--batch"),
+        (["build", "x", "--budget", "0"], "--budget"),
         (["finetune", "x", "--train", "a"], "--dev"),
     ],
 )
@@ -117,6 +132,21 @@ def test_debugging_shows_the_traceback(capsys, monkeypatch):
     monkeypatch.setenv("OCTAVO_DEBUG", "1")
     assert main(["verify", "/nowhere"]) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_our_own_warnings_are_notes_and_those_of_libraries_are_for_debugging(octavo, monkeypatch, capsys):
+    def warning(_arguments):
+        warnings.warn("OpenVINO serves.", OctavoWarning, stacklevel=1)
+        warnings.warn("deprecated", DeprecationWarning, stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(app, "_run", warning)
+    assert octavo("verify", "x").err == "note: OpenVINO serves.\n"
+    monkeypatch.setenv("OCTAVO_DEBUG", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        main(["verify", "x"])
+    assert "DeprecationWarning: deprecated" in capsys.readouterr().err
 
 
 def test_a_reader_that_leaves_is_no_error(store):

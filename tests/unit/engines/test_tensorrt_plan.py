@@ -12,7 +12,7 @@ from octavo.engines.tensorrt_plan import (
     reads_in,
     tensorrt_package,
 )
-from octavo.errors import EngineError, MissingExtraError
+from octavo.errors import EngineError
 from octavo.text.batch import TokenBatch
 from octavo.text.buckets import shape_of
 
@@ -56,7 +56,7 @@ def test_the_commonest_shape_that_a_profile_holds_is_its_usual_one():
 
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    with pytest.raises(MissingExtraError, match=r"'tensorrt-rtx'.*pip install 'octavo\[tensorrt-rtx\]'"):
+    with pytest.raises(EngineError, match=r"'tensorrt-rtx'.*pip install 'octavo\[tensorrt-rtx\]'"):
         tensorrt_package("tensorrt_rtx")
 
 

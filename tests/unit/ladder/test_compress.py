@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -7,8 +8,9 @@ import pytest
 import octavo
 from octavo.certify.certificate import read_certificate
 from octavo.engines.open import Backend
+from octavo.engines.openvino import computes_bf16
 from octavo.errors import InputError, Interrupted, ModelError, ReleaseError
-from octavo.ladder.compress import compress
+from octavo.ladder import compress as ladder
 from octavo.ladder.recertify import recertify
 from octavo.progress import Silent
 from octavo.recipe import Certification, DataFiles, Distillation, Quantization, Recipe
@@ -28,6 +30,11 @@ def recipe_for(folder: Path, store: Path, *, margin=0.2, epochs=1, control=False
         certify=Certification(margin=margin, timing_s=0.1),
     )
     return msgspec.structs.replace(recipe, **changes)
+
+
+def compress(recipe, *, backend=Backend.OPENVINO, **options):
+    """Compress for an engine that every installation has."""
+    return ladder.compress(recipe, backend=backend, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +119,17 @@ def test_baselines_are_what_they_are_named_on_any_engine(tiny_task, tmp_path):
     assert fp32.baselines["openvino_fp32"] != fp32.latency_ms  # not ONNX Runtime's under OpenVINO's name
     again = recertify(compression.releases["int8-ptq-max"], tiny_task / "test.jsonl", timing_s=0.1)
     assert again.engine_id.startswith("onnxruntime-")
+
+
+@pytest.mark.parametrize("default", [Backend.NATIVE, Backend.OPENVINO])
+def test_the_engine_is_the_installation_s_default_unless_it_is_named(tiny_task, tmp_path, monkeypatch, default):
+    asked = []
+    monkeypatch.setattr(ladder, "gather", lambda *_args: SimpleNamespace(warnings=[]))
+    monkeypatch.setattr(ladder, "_climb", lambda *args: asked.append(args[3]))
+    monkeypatch.setattr(ladder, "default_backend", lambda: default)
+    ladder.compress(recipe_for(tiny_task, tmp_path / "store"))
+    ladder.compress(recipe_for(tiny_task, tmp_path / "store"), backend=Backend.ONNXRUNTIME)
+    assert asked == [default, Backend.ONNXRUNTIME]
 
 
 def test_certifying_again_needs_no_recipe(made, tiny_task):
@@ -225,3 +243,24 @@ def test_golden_answers_are_checked_at_load(made, monkeypatch):
     monkeypatch.setattr(OpenVinoEngine, "run", lambda self, batch: run(self, batch) + 0.5)
     with pytest.raises(ReleaseError, match="answers differently on this machine"):
         octavo.load(store / "my-teacher")
+
+
+class TestHalfPrecision:
+    @pytest.mark.skipif(not computes_bf16(), reason="not run: this CPU does not compute bfloat16")
+    def test_it_is_a_rung_like_any_other(self, tiny_task, tmp_path):
+        recipe = recipe_for(tiny_task, tmp_path / "store", epochs=0, half_precision=True)
+        compression = compress(recipe, backend=Backend.OPENVINO)
+        assert [one.rung for one in compression.certificates] == ["fp32", "bf16", "int8-ptq-max"]
+        half = compression.certificates[1]
+        assert half.engine_id.endswith("/bf16/bf16")
+        assert half.rows == 300
+        assert half.selection["kind"] == "half"
+        assert compression.chosen == "int8-ptq-max"  # INT8 goes first where it passes
+        with octavo.load(compression.releases["bf16"], allow_uncertified=True) as model:
+            assert model.engine.engine_id == half.engine_id
+
+    def test_it_is_left_out_where_the_cpu_cannot(self, tiny_task, tmp_path, monkeypatch):
+        monkeypatch.setattr("octavo.ladder.compress.computes_bf16", lambda: False)
+        recipe = recipe_for(tiny_task, tmp_path / "store", epochs=0, half_precision=True)
+        compression = compress(recipe, backend=Backend.OPENVINO)
+        assert [one.rung for one in compression.certificates] == ["fp32", "int8-ptq-max"]

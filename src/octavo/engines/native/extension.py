@@ -6,17 +6,12 @@ The only module that names the extension's functions.
 from __future__ import annotations
 
 from dataclasses import fields
-from importlib.util import find_spec
 from typing import Any
 
+from octavo.engines import native as package
 from octavo.engines.native.weights import LayerWeights, ModelWeights
 from octavo.errors import EngineError
 from octavo.text.layout import Positions
-
-
-def available() -> bool:
-    """Return whether the extension was built when this package was installed; without a compiler it was not."""
-    return find_spec("octavo.engines.native._native") is not None
 
 
 def instruction_sets() -> list[str]:
@@ -69,7 +64,7 @@ def encoder_from_weights(
 
 
 def _extension() -> Any:
-    if not available():
+    if not package.available():
         raise EngineError(
             "The native engine was not built when Octavo was installed. Install a C++ compiler (g++ 11 or newer, or"
             " Clang 14 or newer) and install Octavo again, or use the openvino engine."

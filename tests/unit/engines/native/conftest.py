@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from octavo.engines.native.extension import available, encoder_from_weights
+from octavo.engines.native import available
+from octavo.engines.native.extension import encoder_from_weights
 from octavo.engines.native.weights import (
     Activation,
     DenseWeights,

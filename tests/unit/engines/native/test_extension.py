@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.engines.native.extension import available, instruction_sets
+from octavo.engines.native import available
+from octavo.engines.native.extension import instruction_sets
 from octavo.engines.native.weights import Activation, StatesRead
 from octavo.text.layout import NO_OFFSET, Positions
 

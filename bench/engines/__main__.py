@@ -1,0 +1,6 @@
+"""`python -m bench.engines`."""
+
+from bench.engines.run import main
+
+if __name__ == "__main__":
+    main()

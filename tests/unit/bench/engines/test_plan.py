@@ -1,0 +1,40 @@
+from bench.engines.models import MODELS
+from bench.engines.peers import PEERS
+from bench.engines.plan import BATCHES, OFFLINE, THREADS, Case, Effort, all_cells, quick_cells, stream_length
+from bench.engines.traces import TRACES
+
+
+def test_a_quick_run_has_the_cases_of_the_quoted_numbers():
+    cells = quick_cells(list(PEERS))
+    cases = {(cell.threads, case) for cell in cells for case in cell.cases if "native" in cell.peers}
+    assert {(1, Case("short", 1)), (1, Case("short", 32)), (2, Case("short", OFFLINE, is_text=True))} <= cases
+    assert {cell.model for cell in cells} == {"minilm-l6"}
+
+
+def test_without_the_native_engine_its_own_cell_is_empty():
+    assert [cell.peers for cell in quick_cells(["ctranslate2-int8"])][1:] == [("ctranslate2-int8",), ()]
+
+
+def test_a_quick_run_knows_its_contenders():
+    assert all(set(cell.peers) <= set(PEERS) for cell in quick_cells(list(PEERS)))
+    assert len(quick_cells(list(PEERS))[1].peers) == 5
+
+
+def test_the_grid_has_every_model_trace_and_batch():
+    cells = all_cells(list(MODELS), list(TRACES), BATCHES, THREADS, ["native"])
+    measured = {(c.model, c.threads, case.trace, case.batch) for c in cells for case in c.cases if not case.is_text}
+    expected = {(m, n, t, b) for m in MODELS for n in THREADS for t in TRACES for b in BATCHES}
+    assert expected - measured == {("12x768", n, "passages-256", 64) for n in THREADS}
+    assert {cell.lanes for cell in cells if cell.threads == 2} == {1, 2}
+
+
+def test_lanes_share_the_threads_and_take_streams_alone():
+    cells = all_cells(["3x384"], ["short"], (1, OFFLINE), (1, 2), ["native"])
+    assert [(cell.threads, cell.lanes) for cell in cells] == [(1, 1), (2, 1), (2, 2)]
+    assert all(case.batch == OFFLINE for case in cells[-1].cases)
+
+
+def test_streams_have_about_as_many_tokens():
+    effort = Effort(rounds=1, case_s=1, singles=1, stream=1024)
+    tokens = {name: stream_length(effort, Case(name, OFFLINE)) * trace.mean_tokens for name, trace in TRACES.items()}
+    assert max(tokens.values()) < 1.2 * min(tokens.values())
