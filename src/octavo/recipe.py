@@ -95,6 +95,20 @@ class Certification(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     timing_s: _AboveZero = 40.0
 
 
+class TensorRt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How TensorRT plans are built; nothing here changes what is computed.
+
+    Attributes:
+        profiles: optimization profiles: 1 for all shapes, 2 for single queries apart, more for sizes of batches apart.
+        workspace_mb: most scratch memory of a kernel; 0 for all that the GPU has.
+        builder_optimization_level: from 0, quick to build, to 5, which tries the most kernels.
+    """
+
+    profiles: Annotated[int, msgspec.Meta(ge=1, le=8)] = 2
+    workspace_mb: Annotated[int, msgspec.Meta(ge=0)] = 1024
+    builder_optimization_level: Annotated[int, msgspec.Meta(ge=0, le=5)] = 3
+
+
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One compression.
 
@@ -107,6 +121,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         trim_vocabulary: drop the tokens that neither training rows nor query logs use.
         max_length: tokens after which a text is cut.
         seed: of everything that draws random numbers.
+        half_precision: also certify and publish the teacher in bfloat16, where the CPU computes it. Off, as the same
+            recipe would climb another ladder on another CPU, and as INT8 does not need the step.
     """
 
     teacher: Path
@@ -117,9 +133,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     trim_vocabulary: bool = False
     max_length: _Positive = 128
     seed: int = 0
+    half_precision: bool = False
     quantize: Quantization = Quantization()
     distill: Distillation = Distillation()
     certify: Certification = Certification()
+    tensorrt: TensorRt = TensorRt()
 
     @property
     def model_name(self) -> str:

@@ -10,7 +10,8 @@ from engine_contract import MIXED, OnnxEngineContract
 
 from octavo.engines import cache
 from octavo.engines.guard import Layout, laid_out
-from octavo.engines.openvino import OpenVinoEngine
+from octavo.engines.openvino import OpenVinoEngine, computes_bf16
+from octavo.errors import EngineError
 from octavo.text.buckets import shape_of
 from octavo.text.layout import NO_OFFSET
 
@@ -169,3 +170,25 @@ class TestCacheFolder:
         assert cache.cache_folder() == tmp_path / "xdg" / "octavo"
         monkeypatch.delenv("XDG_CACHE_HOME")
         assert cache.cache_folder() == Path(os.path.expanduser("~")) / ".cache" / "octavo"  # noqa: PTH111
+
+
+class TestHalfPrecision:
+    """A release in bfloat16 is the FP32 graph, with another precision in its configuration."""
+
+    @pytest.fixture
+    def graph(self, subjects):
+        return replace(subjects("fp32").graph, precision="bf16", key=None)
+
+    @pytest.mark.skipif(not computes_bf16(), reason="not run: this CPU does not compute bfloat16")
+    def test_is_near_float32_and_not_the_same(self, subjects, graph, make_batch):
+        batch = make_batch(MIXED)
+        engine = OpenVinoEngine(graph, threads=2)
+        assert engine.engine_id.endswith("/bf16/bf16")
+        expected = OpenVinoEngine(subjects("fp32").graph, threads=2).run(batch)
+        difference = np.abs(engine.run(batch) - expected).max()
+        assert 1e-5 < difference < 0.05 * np.abs(expected).max()
+
+    def test_a_cpu_without_it_refuses(self, graph, monkeypatch):
+        monkeypatch.setattr("octavo.engines.openvino.computes_bf16", lambda: False)
+        with pytest.raises(EngineError, match="does not compute bfloat16"):
+            OpenVinoEngine(graph)

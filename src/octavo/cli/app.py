@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import os
 import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from inspect import cleandoc
 from typing import Annotated, TextIO
 
 import typer
@@ -22,6 +22,7 @@ from octavo.cli.compress import compress
 from octavo.cli.demo import demo
 from octavo.cli.failures import BROKEN_PIPE, BUG, failure_from
 from octavo.cli.finetune import finetune
+from octavo.cli.inspect import inspect
 from octavo.cli.overview import overview
 from octavo.cli.predict import predict
 from octavo.cli.releases import releases
@@ -36,7 +37,7 @@ DEBUG = "OCTAVO_DEBUG"
 
 def reflowed(text: str) -> str:
     """Join the lines of each paragraph, so that a terminal of any width breaks them; indented ones stay as they are."""
-    paragraphs = inspect.cleandoc(text).split("\n\n")
+    paragraphs = cleandoc(text).split("\n\n")
     return "\n\n".join(one if one.startswith(" ") else one.replace("\n", " ") for one in paragraphs)
 
 
@@ -51,7 +52,7 @@ app = typer.Typer(
 for _panel, _verbs in {
     "Make a release": (demo, trim_vocab, finetune, compress),
     "Use a release": (predict, build, candidates),
-    "Check a release": (certify, report, overview, releases, verify),
+    "Check a release": (certify, report, overview, releases, verify, inspect),
     "About": (version,),
 }.items():
     for _verb in _verbs:

@@ -22,6 +22,9 @@ class EngineName(StrEnum):
     OPENVINO = "openvino"
     ONNXRUNTIME = "onnxruntime"
     NATIVE = "native"
+    TENSORRT = "tensorrt"
+    ONNXRUNTIME_CUDA = "onnxruntime-cuda"
+    ONNXRUNTIME_TENSORRT = "onnxruntime-tensorrt"
 
     @property
     def named(self) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from octavo.text.buckets import Shape
 from octavo.text.layout import Positions
 
 
@@ -19,6 +20,7 @@ class ModelGraph:
         max_length: the longest sequence, in tokens.
         key: sha256 of the release, which names compiled engines in the cache; None keeps none, for a graph that may
             never be released.
+        shapes: buckets of real traffic, for engines that are tuned to shapes when they are built.
     """
 
     precision: str
@@ -26,3 +28,4 @@ class ModelGraph:
     positions: Positions
     max_length: int
     key: str | None
+    shapes: tuple[Shape, ...] = ()

@@ -16,7 +16,7 @@ _FLAGS = (
     *("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),  # x86
     *("asimddp", "i8mm", "sve"),  # Arm
 )
-_PACKAGES = ("numpy", "openvino", "onnxruntime", "torch", "transformers", "tokenizers")
+_PACKAGES = ("numpy", "openvino", "onnxruntime", "torch", "transformers", "tokenizers", "tensorrt", "onnxruntime-gpu")
 _CPUINFO = Path("/proc/cpuinfo")
 
 

@@ -1,35 +1,60 @@
-"""The ONNX Runtime engine on CPU: runs the u8 twin, the spelling that it fuses."""
+"""The ONNX Runtime engine: on CPU it runs the u8 twin, the spelling that it fuses; on a GPU, the fp16 twin.
+
+ONNX Runtime falls back to the CPU without a word where a provider cannot be used. This engine refuses instead.
+"""
 
 from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from octavo.engines.cache import cache_folder
 from octavo.engines.graph import ModelGraph
 from octavo.engines.guard import bucketed_layout, check_finite, closed_error
 from octavo.engines.hardware import this_hardware
+from octavo.engines.twin import fp16_graph
 from octavo.errors import EngineError
 from octavo.text.batch import TokenBatch
 from octavo.text.layout import INPUT_NAMES
 from octavo.types import FloatArray
 
 
-class OnnxRuntimeEngine:
-    """Runs the u8 twin where there is one, else the canonical graph. ONNX Runtime itself is thread-safe."""
+class Provider(StrEnum):
+    """Who computes for ONNX Runtime, as it calls them."""
 
-    def __init__(self, graph: ModelGraph, *, threads: int | None = None) -> None:
+    CPU = "CPUExecutionProvider"
+    CUDA = "CUDAExecutionProvider"
+    TENSORRT = "TensorrtExecutionProvider"
+
+
+class OnnxRuntimeEngine:
+    """Runs the graph in the spelling that the provider likes best. ONNX Runtime itself is thread-safe."""
+
+    def __init__(self, graph: ModelGraph, *, threads: int | None = None, provider: Provider = Provider.CPU) -> None:
         """Create the session.
 
         Args:
             graph: the model.
             threads: CPU threads; None for all.
+            provider: who computes. CUDA and TensorRT run the fp16 twin, TensorRT its products in INT8.
 
         Raises:
-            EngineError: ONNX Runtime cannot load the graph.
+            EngineError: ONNX Runtime cannot load the graph, or would not compute where it was asked to.
+            ModelError: a weight lies outside the range of fp16, and the provider wants the twin.
         """
+        if graph.precision == "bf16":
+            raise EngineError("ONNX Runtime does not compute bfloat16. Serve this release in OpenVINO.")
         self._positions = graph.positions
-        role = "u8" if "u8" in graph.graphs else "canonical"
-        self._id = f"onnxruntime-{onnxruntime.__version__}/{graph.precision}{'-u8' if role == 'u8' else ''}"
+        if provider is Provider.CPU:
+            role = "u8" if "u8" in graph.graphs else "canonical"
+            content, variant = graph.graphs[role], "-u8" if role == "u8" else ""
+        else:
+            _check_available(provider)
+            content, variant = fp16_graph(graph), f"/fp16/{provider.removesuffix('ExecutionProvider').lower()}"
+        self._id = f"onnxruntime-{onnxruntime.__version__}/{graph.precision}{variant}"
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # its errors are raised as well
         if threads is not None:
@@ -38,12 +63,16 @@ class OnnxRuntimeEngine:
             # Without VNNI the u8 by s8 kernels add pairs in 16 bits and saturate: slower exact ones instead.
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            self._session: onnxruntime.InferenceSession | None = onnxruntime.InferenceSession(
-                graph.graphs[role], options, providers=["CPUExecutionProvider"]
-            )
+            session = onnxruntime.InferenceSession(content, options, providers=_asked(provider))
         except Exception as error:  # its errors share no base class
             raise EngineError(f"ONNX Runtime cannot build the engine: {error}") from None
-        self._width = int(self._session.get_outputs()[0].shape[1])
+        if (used := session.get_providers())[0] != provider:
+            raise EngineError(
+                f"ONNX Runtime would run on {used[0]} and not on {provider}: there is no GPU here, or its driver, "
+                "CUDA and TensorRT do not fit this onnxruntime-gpu. Use another engine: --engine openvino."
+            )
+        self._session: onnxruntime.InferenceSession | None = session
+        self._width = int(session.get_outputs()[0].shape[1])
 
     @property
     def engine_id(self) -> str:
@@ -72,3 +101,20 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """Drop the session; calls in flight finish."""
         self._session = None
+
+
+def _check_available(provider: Provider) -> None:
+    known = onnxruntime.get_available_providers()
+    if provider not in known:
+        raise EngineError(
+            f"This ONNX Runtime has no {provider} (it has: {', '.join(known)}). "
+            "Install the one for GPUs in its place: pip uninstall onnxruntime && pip install onnxruntime-gpu"
+        )
+
+
+def _asked(provider: Provider) -> list[Any]:
+    """Return the providers to ask for. The CPU computes shapes even where a GPU computes the rest."""
+    if provider is Provider.CPU:
+        return [str(provider)]
+    settings = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache_folder() / "onnxruntime")}
+    return [(str(provider), settings if provider is Provider.TENSORRT else {}), str(Provider.CPU)]

@@ -8,6 +8,7 @@ from octavo.engines import native
 from octavo.engines.base import Engine
 from octavo.engines.graph import ModelGraph
 from octavo.engines.guard import Layout
+from octavo.recipe import TensorRt
 
 
 class Backend(StrEnum):
@@ -16,10 +17,20 @@ class Backend(StrEnum):
     OPENVINO = "openvino"
     ONNXRUNTIME = "onnxruntime"
     NATIVE = "native"
+    TENSORRT = "tensorrt"
+    ONNXRUNTIME_CUDA = "onnxruntime-cuda"
+    ONNXRUNTIME_TENSORRT = "onnxruntime-tensorrt"
 
 
 # The role of the graph that each backend loads, when the model has it; else the canonical one.
-ROLE = {Backend.OPENVINO: "canonical", Backend.ONNXRUNTIME: "u8", Backend.NATIVE: "canonical"}
+ROLE = {
+    Backend.OPENVINO: "canonical",
+    Backend.ONNXRUNTIME: "u8",
+    Backend.NATIVE: "canonical",
+    Backend.TENSORRT: "fp16",
+    Backend.ONNXRUNTIME_CUDA: "fp16",
+    Backend.ONNXRUNTIME_TENSORRT: "fp16",
+}
 
 
 def default_backend() -> Backend:
@@ -28,7 +39,12 @@ def default_backend() -> Backend:
 
 
 def open_engine(
-    backend: Backend, graph: ModelGraph, *, threads: int | None = None, layout: Layout = Layout.BUCKETED
+    backend: Backend,
+    graph: ModelGraph,
+    *,
+    threads: int | None = None,
+    layout: Layout = Layout.BUCKETED,
+    tensorrt: TensorRt | None = None,
 ) -> Engine:
     """Build an engine for `graph`, or take it out of the cache.
 
@@ -37,6 +53,7 @@ def open_engine(
         graph: the model.
         threads: CPU threads; None for all.
         layout: how batches are padded, in the one backend that leaves it open: OpenVINO.
+        tensorrt: how TensorRT builds its plan; None for the defaults.
 
     Raises:
         EngineError: the backend cannot build it here.
@@ -46,10 +63,18 @@ def open_engine(
             from octavo.engines.openvino import OpenVinoEngine
 
             return OpenVinoEngine(graph, threads=threads, layout=layout)
-        case Backend.ONNXRUNTIME:
-            from octavo.engines.onnxruntime import OnnxRuntimeEngine
+        case Backend.ONNXRUNTIME | Backend.ONNXRUNTIME_CUDA | Backend.ONNXRUNTIME_TENSORRT:
+            from octavo.engines.onnxruntime import OnnxRuntimeEngine, Provider
 
-            return OnnxRuntimeEngine(graph, threads=threads)
+            provider = {
+                Backend.ONNXRUNTIME_CUDA: Provider.CUDA,
+                Backend.ONNXRUNTIME_TENSORRT: Provider.TENSORRT,
+            }.get(backend, Provider.CPU)
+            return OnnxRuntimeEngine(graph, threads=threads, provider=provider)
+        case Backend.TENSORRT:
+            from octavo.engines.tensorrt import TensorRtEngine
+
+            return TensorRtEngine(graph, options=tensorrt)
         case Backend.NATIVE:
             from octavo.engines.native.engine import NativeEngine
 

@@ -29,7 +29,7 @@ class OpenVinoEngine:
         graph: ModelGraph,
         *,
         threads: int | None = None,
-        precision: str = "f32",
+        precision: str | None = None,
         layout: Layout = Layout.BUCKETED,
     ) -> None:
         """Compile the graph, or take it out of the cache.
@@ -37,12 +37,19 @@ class OpenVinoEngine:
         Args:
             graph: the model.
             threads: CPU threads; None for all.
-            precision: `f32`, or `bf16` to let OpenVINO use bfloat16 for what is float (other numbers).
+            precision: `f32`, or `bf16` to let OpenVINO use bfloat16 for what is float (other numbers); None for what
+                the graph's precision says.
             layout: how batches are padded; which one is fastest depends on the traffic.
 
         Raises:
-            EngineError: OpenVINO cannot compile the graph.
+            EngineError: OpenVINO cannot compile the graph, or this CPU has no bfloat16 and it is asked for.
         """
+        precision = precision or ("bf16" if graph.precision == "bf16" else "f32")
+        if precision == "bf16" and not computes_bf16():
+            raise EngineError(
+                "This CPU does not compute bfloat16, and OpenVINO would use float32 without a word. "
+                "Serve the FP32 or an INT8 release here."
+            )
         self._positions = graph.positions
         self._layout = layout
         self._id = f"openvino-{openvino.__version__.split('-')[0]}/{graph.precision}/{precision}"
@@ -110,6 +117,11 @@ class OpenVinoEngine:
         with self._lock:
             self._open = False
             self._request = self._compiled = None
+
+
+def computes_bf16() -> bool:
+    """Return whether the CPU multiplies in bfloat16 (AVX512_BF16 or AMX)."""
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _first_line(error: Exception) -> str:

@@ -85,7 +85,9 @@ def build(material: Material, candidate: Candidate, backend: Backend, shapes: Se
             positions=material.base.positions,
             max_length=tokenizer.max_length,
             key=None,
+            shapes=tuple(shapes),
         ),
+        tensorrt=material.recipe.tensorrt,
     )
     engine.warm_up([dummy_batch(shape) for shape in (*single_shapes(tokenizer.max_length), *shapes)])
     return Build(candidate, graphs, variants, backend, engine, variants[role], tokenizer)

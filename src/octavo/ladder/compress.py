@@ -13,13 +13,14 @@ from octavo.certify.certificate import Certificate, Hashes, Identity, Timing, ce
 from octavo.certify.latency import LatencySummary, measure
 from octavo.engines.hardware import this_hardware
 from octavo.engines.open import Backend, default_backend
+from octavo.engines.openvino import computes_bf16
 from octavo.errors import InputError, Interrupted
 from octavo.ladder.baselines import torch_fp32
 from octavo.ladder.builds import CANONICAL, Build, build, traffic_shapes
 from octavo.ladder.evidence import evidence_from_engine
 from octavo.ladder.material import Material, gather
 from octavo.ladder.publishing import Certified, Published, publish
-from octavo.ladder.rungs import Candidate, Kind, calibrated, closest, control, reference, trained
+from octavo.ladder.rungs import Candidate, Kind, calibrated, closest, control, half_precision, reference, trained
 from octavo.progress import Progress, Silent
 from octavo.recipe import Recipe
 from octavo.store.publish import new_version
@@ -35,7 +36,8 @@ class Compression:
 
     Attributes:
         certificates: one per rung, in the order of the ladder.
-        chosen: the rung that `current` points to now; None where no INT8 rung passed and `current` was left alone.
+        chosen: the rung that `current` points to now; None where neither an INT8 rung nor half precision passed, and
+            `current` was left alone.
         releases: rung → release folder; the FP32 reference, the best calibrated and the trained rung.
         warnings: what a user should know about the data.
     """
@@ -92,7 +94,7 @@ def compress(
 def _climb(material: Material, work: Path, progress: Progress, backend: Backend, reproduce: str) -> Compression:
     recipe = material.recipe
     schemes = _schemes(recipe, backend)
-    candidates = [reference(material), *calibrated(material, schemes, progress)]
+    candidates = [reference(material), *_half(material, backend, progress), *calibrated(material, schemes, progress)]
     warm_starts = [closest([one for one in candidates if one.scheme is scheme]) for scheme in schemes]
     best_ptq = [one.rung for one in warm_starts]
     for start in warm_starts:
@@ -108,13 +110,13 @@ def _climb(material: Material, work: Path, progress: Progress, backend: Backend,
     with progress.step("export and build engines", len(candidates)) as bar:
         for candidate in candidates:
             bar.advance(0, candidate.rung)
-            builds.append(build(material, candidate, _serving(candidate, backend), shapes))
+            builds.append(build(material, candidate, _serving(candidate.precision, backend), shapes))
             bar.advance()
     # The FP32 rung is the baseline in OpenVINO, unless it runs on another engine.
     is_baseline = builds[0].backend is Backend.OPENVINO
     baseline = None if is_baseline else build(material, candidates[0], Backend.OPENVINO, shapes)
     rungs = _certify(material, builds, baseline, best_ptq, progress)
-    ranking = _int8_by_dev(candidates, best_ptq)
+    ranking = [*_int8_by_dev(candidates, best_ptq), *(one.rung for one in candidates if one.kind is Kind.HALF)]
     chosen = next((rung for rung in ranking if _passed(rungs, rung)), None)
     published = _publish(material, rungs, ranking, chosen, shapes, reproduce)
     for one in (*builds, *([baseline] if baseline else [])):
@@ -134,9 +136,19 @@ def _schemes(recipe: Recipe, backend: Backend) -> list[Scheme]:
     return schemes
 
 
-def _serving(candidate: Candidate, backend: Backend) -> Backend:
-    """Return the engine that serves a candidate: the native one knows INT8 alone, and leaves FP32 to OpenVINO."""
-    return Backend.OPENVINO if backend is Backend.NATIVE and candidate.precision == "fp32" else backend
+def _half(material: Material, backend: Backend, progress: Progress) -> list[Candidate]:
+    """Return the rung in bfloat16 where the recipe wants it and this CPU computes it, in OpenVINO."""
+    if not material.recipe.half_precision:
+        return []
+    if _serving("bf16", backend) is Backend.OPENVINO and computes_bf16():
+        return [half_precision(material)]
+    progress.say("no rung in half precision: it takes OpenVINO, and a CPU that computes bfloat16")
+    return []
+
+
+def _serving(precision: str, backend: Backend) -> Backend:
+    """Return the engine that serves a precision: the native one knows INT8 alone, and leaves the rest to OpenVINO."""
+    return Backend.OPENVINO if backend is Backend.NATIVE and precision != "int8" else backend
 
 
 def _int8_by_dev(candidates: Sequence[Candidate], best_ptq: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from octavo.distill.objectives import distilled_objective
@@ -33,6 +34,7 @@ class Kind(StrEnum):
     """What a rung is for."""
 
     REFERENCE = "reference"
+    HALF = "half"
     PTQ = "ptq"
     QAT = "qat"
     CONTROL = "control"
@@ -63,7 +65,7 @@ class Candidate:
         rung: its name in certificates.
         kind: what it is for.
         model: float or fake-quantized, in evaluation mode.
-        precision: `fp32` or `int8`.
+        precision: `fp32`, `bf16` or `int8`.
         dev: its scores on the development rows.
         details: what was chosen on the way, for the certificate.
     """
@@ -86,6 +88,17 @@ def reference(material: Material) -> Candidate:
     name = "fp32-trimmed" if material.is_trimmed else "fp32"
     model = material.base.model
     return Candidate(name, Kind.REFERENCE, model, "fp32", dev_scores(material, model))
+
+
+def half_precision(material: Material) -> Candidate:
+    """Return the float model as it is to be run in bfloat16: the reference story's first step, on a CPU.
+
+    The dev scores are torch's under autocast, which rounds about where OpenVINO does; the engine itself is certified.
+    """
+    model = material.base.model
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = dev_scores(material, model)
+    return Candidate("bf16", Kind.HALF, model, "bf16", scores)
 
 
 def calibrated(material: Material, schemes: Sequence[Scheme], progress: Progress) -> list[Candidate]:

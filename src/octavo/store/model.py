@@ -185,6 +185,7 @@ def graph_from_release(release: Release, config: ReleaseConfig, backend: Backend
         positions=Positions(config.position_offset, config.segment_stride),
         max_length=config.max_length,
         key=release.sha256,
+        shapes=tuple(config.shapes),
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 import octavo
 from octavo.certify.certificate import read_certificate
 from octavo.engines.open import Backend
+from octavo.engines.openvino import computes_bf16
 from octavo.errors import InputError, Interrupted, ModelError, ReleaseError
 from octavo.ladder import compress as ladder
 from octavo.ladder.recertify import recertify
@@ -242,3 +243,24 @@ def test_golden_answers_are_checked_at_load(made, monkeypatch):
     monkeypatch.setattr(OpenVinoEngine, "run", lambda self, batch: run(self, batch) + 0.5)
     with pytest.raises(ReleaseError, match="answers differently on this machine"):
         octavo.load(store / "my-teacher")
+
+
+class TestHalfPrecision:
+    @pytest.mark.skipif(not computes_bf16(), reason="not run: this CPU does not compute bfloat16")
+    def test_it_is_a_rung_like_any_other(self, tiny_task, tmp_path):
+        recipe = recipe_for(tiny_task, tmp_path / "store", epochs=0, half_precision=True)
+        compression = compress(recipe, backend=Backend.OPENVINO)
+        assert [one.rung for one in compression.certificates] == ["fp32", "bf16", "int8-ptq-max"]
+        half = compression.certificates[1]
+        assert half.engine_id.endswith("/bf16/bf16")
+        assert half.rows == 300
+        assert half.selection["kind"] == "half"
+        assert compression.chosen == "int8-ptq-max"  # INT8 goes first where it passes
+        with octavo.load(compression.releases["bf16"], allow_uncertified=True) as model:
+            assert model.engine.engine_id == half.engine_id
+
+    def test_it_is_left_out_where_the_cpu_cannot(self, tiny_task, tmp_path, monkeypatch):
+        monkeypatch.setattr("octavo.ladder.compress.computes_bf16", lambda: False)
+        recipe = recipe_for(tiny_task, tmp_path / "store", epochs=0, half_precision=True)
+        compression = compress(recipe, backend=Backend.OPENVINO)
+        assert [one.rung for one in compression.certificates] == ["fp32", "int8-ptq-max"]
