@@ -20,7 +20,7 @@ from octavo.text.batch import TokenBatch
 
 STREAM_BATCHES = (8, 32, 64)  # sizes of the batches of a stream; each contender takes the one that suits it best
 _WARM_UP_SHARE = 0.1  # of the time for a case, for each contender
-_WARM_UPS = 3
+_WARM_UPS = 3  # calls, where there is time for them
 _WARM_SEED = 10_000_000
 
 
@@ -52,9 +52,15 @@ class Traffic:
             self.drawn[number] = self._draw(number)
         return self.drawn[number]
 
+    @property
+    def warm(self) -> Work:
+        """Return what is asked before anything is timed; of a stream, no more than the largest batch."""
+        return self.work(_WARM_SEED)
+
     def _draw(self, seed: int) -> Work:
         if self.case.batch == OFFLINE:
-            calls, size = 1, stream_length(self.effort, self.case)
+            calls = 1
+            size = max(STREAM_BATCHES) if seed == _WARM_SEED else stream_length(self.effort, self.case)
         else:
             calls, size = (self.effort.singles, 1) if self.case.batch == 1 else (1, self.case.batch)
         texts = texts_of(TRACES[self.case.trace], calls * size, self.subject.words, seed)
@@ -76,7 +82,7 @@ class Asked:
 
     def turn(self, number: int) -> Turn:
         """Return what the contender does in a round. What it takes as input is made here, before the clock runs."""
-        first = self.traffic.work(_WARM_SEED)
+        first = self.traffic.warm
         if self.contender.run_texts:
             touch: Job = partial(self.contender.run_texts, first.texts[0][:1], 1)
         else:
@@ -104,8 +110,7 @@ def asked(contender: Contender, traffic: Traffic) -> Asked:
     if traffic.case.batch != OFFLINE:
         return _warm(Asked(contender, traffic, traffic.case.batch))
     choices = [_warm(Asked(contender, traffic, size)) for size in STREAM_BATCHES]
-    taken_s = [_seconds(list(choice.jobs(traffic.work(_WARM_SEED)))) for choice in choices]
-    return choices[int(np.argmin(taken_s))]
+    return min(choices, key=lambda choice: _seconds(list(choice.jobs(traffic.warm))))
 
 
 def run_stream(contender: Contender, batch: TokenBatch, size: int) -> None:
@@ -141,7 +146,9 @@ def _warm(ask: Asked) -> Asked:
     """Run some calls, and then each shape that comes again: what a service has seen that has run for a while."""
     contender, traffic = ask.contender, ask.traffic
     until_s = time.monotonic() + traffic.effort.case_s * _WARM_UP_SHARE
-    for job in list(ask.jobs(traffic.work(_WARM_SEED)))[:_WARM_UPS]:
+    for number, job in enumerate(list(ask.jobs(traffic.warm)) * _WARM_UPS):
+        if number and (number >= _WARM_UPS or time.monotonic() > until_s):
+            break
         job()
     if contender.run_texts:
         return ask
@@ -163,11 +170,8 @@ def _batches(ask: Asked, work: Work) -> Iterator[TokenBatch]:
 
 
 def _seconds(jobs: Sequence[Job]) -> float:
-    """Return how long some calls take, the better of two times."""
-    taken_s = []
-    for _ in range(2):
-        started_s = time.perf_counter()
-        for job in jobs:
-            job()
-        taken_s.append(time.perf_counter() - started_s)
-    return min(taken_s)
+    """Return how long some calls take."""
+    started_s = time.perf_counter()
+    for job in jobs:
+        job()
+    return time.perf_counter() - started_s

@@ -13,6 +13,7 @@ BATCHES = (1, 8, 32, 64, OFFLINE)
 THREADS = (1, 2)
 # On two threads a quick run has the native engine and what came nearest to it.
 _QUICK_ON_TWO = ("native", "ctranslate2-int8", "openvino-packed", "openvino-int8", "onnxruntime-u8-packed")
+_FEWEST_IN_STREAM = 64
 _TEXT_BATCHES = (1, 32, OFFLINE)
 _MOST_TOKENS_WIDE = 8192  # a batch of 12 layers of 768 with more takes a float engine half a minute
 
@@ -127,5 +128,5 @@ def is_too_long(model: str, case: Case) -> bool:
 
 
 def stream_length(effort: Effort, case: Case) -> int:
-    """Return how many texts an offline stream has: fewer of long ones, so that all streams have as many tokens."""
-    return max(32, effort.stream * TRACES["short"].mean_tokens // TRACES[case.trace].mean_tokens)
+    """Return how many texts an offline stream has: fewer of long ones, for like numbers of tokens."""
+    return max(_FEWEST_IN_STREAM, effort.stream * TRACES["short"].mean_tokens // TRACES[case.trace].mean_tokens)
