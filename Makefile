@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --con
 .PHONY: help demo demo-zh test test-slow test-native lint format bench docs clean
 
 help:  ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo  ## Fine-tune, compress, certify and query a search stack of four models (under 10 minutes on 2 cores)
 	$(BIN)/octavo demo
@@ -25,7 +25,7 @@ test-slow: $(VENV)/.dev  ## Run the tests that take long
 
 test-native:  ## Run the C++ tests with sanitizers, and fuzz for a moment (needs cmake; fuzzes best with Clang)
 	cmake -S native -B build/sanitized -DOCTAVO_PYTHON=OFF -DOCTAVO_TESTS=ON -DOCTAVO_SANITIZE=address,undefined \
-	  $(if $(findstring clang,$(CXX)),-DOCTAVO_LIBFUZZER=ON)
+	  -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1 $(if $(findstring clang,$(CXX)),-DOCTAVO_LIBFUZZER=ON)
 	cmake --build build/sanitized --parallel
 	ctest --test-dir build/sanitized --output-on-failure
 
@@ -46,7 +46,7 @@ docs: $(VENV)/.dev  ## Run every command block of the documentation
 	$(BIN)/python -m pytest tests/docs
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) demo demo-zh runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build demo demo-zh runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
