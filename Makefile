@@ -25,7 +25,7 @@ test-slow: $(VENV)/.dev  ## Run the tests that take long
 
 test-native:  ## Run the C++ tests with sanitizers, and fuzz for a moment (needs cmake; fuzzes best with Clang)
 	cmake -S native -B build/sanitized -DOCTAVO_PYTHON=OFF -DOCTAVO_TESTS=ON -DOCTAVO_SANITIZE=address,undefined \
-	  $(if $(findstring clang,$(CXX)),-DOCTAVO_LIBFUZZER=ON)
+	  -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_FLAGS=-O1 $(if $(findstring clang,$(CXX)),-DOCTAVO_LIBFUZZER=ON)
 	cmake --build build/sanitized --parallel
 	ctest --test-dir build/sanitized --output-on-failure
 
@@ -51,7 +51,7 @@ docs: $(VENV)/.dev  ## Run every command block of the documentation
 	$(BIN)/python -m pytest tests/docs
 
 clean:  ## Remove what the targets made
-	rm -rf $(VENV) demo demo-zh runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build demo demo-zh runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -110,6 +110,8 @@ struct Kernels {
   void (*attend)(const HeadOfSequence&);
   void (*dense)(const Dense&, const FloatRows& in, const FloatRows& out, std::size_t rows);
   void (*tanh)(float* values, std::size_t count);
+  // For measurements: does about as many rounds of nothing but integer products. Returns the products done.
+  std::uint64_t (*spin)(std::uint64_t rounds);
 };
 
 inline constexpr std::size_t kKeyBlock = 64;   // keys that attention looks at together

@@ -57,6 +57,28 @@ struct AmxDot {
       _tile_stored(3, out + 16 * kPanel + 16, kRowBytes);
     }
   }
+
+  // Four tiles of sums in turn, of zeros.
+  static std::uint64_t spin(std::uint64_t rounds) {
+    constexpr std::uint64_t kTimes = 64, kSums = 4, kProducts = 16 * 16 * 64;
+    begin();
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_zero(4);
+    _tile_zero(5);
+    _tile_zero(6);
+    _tile_zero(7);
+    for (std::uint64_t round = 0; round < rounds * kTimes; ++round) {
+      _tile_dpbssd(0, 4, 6);
+      _tile_dpbssd(1, 4, 7);
+      _tile_dpbssd(2, 5, 6);
+      _tile_dpbssd(3, 5, 7);
+    }
+    end();
+    return rounds * kTimes * kSums * kProducts;
+  }
 };
 
 }  // namespace

@@ -11,6 +11,7 @@ struct Avx2Dot {
   static constexpr std::uint8_t kZero = 0;
   static void begin() {}
   static void end() {}
+  static std::uint64_t spin(std::uint64_t rounds) { return spin_sums<Avx2Dot>(rounds); }
 
   // `columns` are 16 outputs of the panel: two vectors of eight.
   template <int kCount>

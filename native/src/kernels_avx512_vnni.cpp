@@ -56,6 +56,21 @@ struct Avx512VnniDot {
                                              block<8>, block<9>, block<10>, block<11>, block<12>, block<13>, block<14>};
     kBlocks[rows - 1](a, stride, panel, start, groups, out);
   }
+
+  // Sixteen sums that wait for nothing but themselves: more than the instruction's latency needs.
+  static std::uint64_t spin(std::uint64_t rounds) {
+    constexpr int kSums = 16, kTimes = 64;
+    __m512i sums[kSums] = {};
+    const __m512i levels = _mm512_set1_epi8(3), weights = _mm512_set1_epi8(5);
+    for (std::uint64_t round = 0; round < rounds * kTimes; ++round) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kSums; ++i) {
+        sums[i] = _mm512_dpbusd_epi32(sums[i], levels, weights);
+        __asm__ volatile("" : "+v"(sums[i]));  // else the compiler adds up one product
+      }
+    }
+    return rounds * kTimes * kSums * sizeof levels;
+  }
 };
 
 }  // namespace

@@ -11,6 +11,7 @@ struct NeonDotprodDot {
   static constexpr std::uint8_t kZero = 0;
   static void begin() {}
   static void end() {}
+  static std::uint64_t spin(std::uint64_t rounds) { return spin_sums<NeonDotprodDot>(rounds); }
 
   // `columns` are 16 outputs of the panel: four vectors of four.
   template <int kCount>

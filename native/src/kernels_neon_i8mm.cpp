@@ -14,6 +14,7 @@ struct NeonI8mmDot {
   static constexpr int kPairs = kRows / 2;  // of rows: what is behind the last row is there, and nobody looks at it
   static void begin() {}
   static void end() {}
+  static std::uint64_t spin(std::uint64_t rounds) { return spin_sums<NeonI8mmDot>(rounds); }
 
   // `columns` are 8 outputs of the panel: four vectors of 2 rows by 2 outputs for each pair of rows.
   template <int kCount>

@@ -22,7 +22,8 @@ constexpr Kernels kernels_of(const char* name) {
           quantize<Dot>,
           attend,
           dense,
-          tanh_of};
+          tanh_of,
+          Dot::spin};
 }
 
 }  // namespace

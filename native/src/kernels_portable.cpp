@@ -9,6 +9,7 @@ struct PortableDot {
   static constexpr std::uint8_t kZero = 0;
   static void begin() {}
   static void end() {}
+  static std::uint64_t spin(std::uint64_t rounds) { return spin_sums<PortableDot>(rounds); }
 
   static void sums(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
                    const std::int32_t* start, std::size_t groups, std::int32_t* out) {

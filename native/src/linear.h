@@ -7,6 +7,8 @@
 //   sums(a, stride, rows, panel, start, groups, out)
 //            out[r][n] = start[n] + the sum over inputs k of a[r][k] * weight[k][n], exact in int32,
 //            for the rows r of a block and the 32 outputs n of a panel, (rows, 32)
+//   spin(rounds)
+//            as many products as the processor can do, out of registers where that is possible
 #pragma once
 
 #include "elementary.h"
@@ -14,6 +16,21 @@
 
 namespace octavo {
 namespace {
+
+// The products of `sums` itself, on a block that stays in the nearest cache: for a `Dot` without a loop of its own.
+template <class Dot>
+std::uint64_t spin_sums(std::uint64_t rounds) {
+  constexpr std::size_t kInputs = 256;
+  alignas(64) static const std::uint8_t levels[kSpareRows * kInputs] = {};
+  alignas(64) static const std::int8_t weights[kPanel * kInputs] = {};
+  alignas(64) static const std::int32_t start[kPanel] = {};
+  alignas(64) std::int32_t sums[Dot::kRows * kPanel];
+  for (std::uint64_t round = 0; round < rounds; ++round) {
+    Dot::sums(levels, kInputs, Dot::kRows, weights, start, kInputs / 4, sums);
+    __asm__ volatile("" : : "r"(sums) : "memory");  // somebody might look at them
+  }
+  return rounds * Dot::kRows * kPanel * kInputs;
+}
 
 // Calls finish(first row, rows, first column, sums) for every block.
 // Panels are the outer loop: a panel stays in the nearest cache while all rows pass.

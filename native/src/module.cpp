@@ -164,4 +164,8 @@ NB_MODULE(_native, module) {
       .def("run", run, "ids"_a.noconvert(), "offsets"_a.noconvert(), "segments"_a.none().noconvert(),
            "reads"_a.none().noconvert());
   module.def("instruction_sets", instruction_sets);
+  // For measurements: products that nothing holds up, on this thread. Returns how many were done.
+  module.def(
+      "spin", [](const std::string& isa, std::uint64_t rounds) { return chosen_kernels(isa).spin(rounds); }, "isa"_a,
+      "rounds"_a, nb::call_guard<nb::gil_scoped_release>());
 }

@@ -26,13 +26,6 @@ class TestNative(OnnxEngineContract):
         return NativeEngine(subject.graph, threads=2)
 
 
-class TestNativeOnOneThread(TestNative):
-    """Callers run side by side, each in a workspace of its own."""
-
-    def build(self, subject):
-        return NativeEngine(subject.graph, threads=1)
-
-
 def test_threads_change_no_bit(subject, make_batch):
     one, three = (NativeEngine(subject.graph, threads=threads) for threads in (1, 3))
     for lengths in ([1], [7], [100], [3, 1, 17, 40, 2, 9], [4] * 65, [512, 1]):

@@ -23,6 +23,19 @@ def instruction_sets() -> list[str]:
     return list(_extension().instruction_sets())
 
 
+def spin(isa: str, rounds: int) -> int:
+    """Do about as many rounds of integer products and nothing else: what this processor can at most.
+
+    Returns:
+        The number of products.
+
+    Raises:
+        EngineError: the extension was not built.
+        ValueError: an instruction set that this machine lacks.
+    """
+    return int(_extension().spin(isa, rounds))
+
+
 def encoder_from_weights(
     weights: ModelWeights, positions: Positions, max_length: int, *, isa: str = "", threads: int = 1
 ) -> Any:
