@@ -7,14 +7,14 @@ import pytest
 
 import octavo
 from octavo.engines.graph import ModelGraph
-from octavo.engines.native import extension
+from octavo.engines.native import available
 from octavo.engines.native.engine import NativeEngine
 from octavo.engines.open import Backend, open_engine
 from octavo.errors import EngineError
 from octavo.text.batch import TokenBatch
 from octavo.text.layout import NO_OFFSET
 
-needs_extension = pytest.mark.skipif(not extension.available(), reason="the native extension was not built")
+needs_extension = pytest.mark.skipif(not available(), reason="the native extension was not built")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,6 @@ def test_narrower_integers_are_taken(graph):
 
 
 def test_without_the_extension_the_error_says_what_to_install(graph, monkeypatch):
-    monkeypatch.setattr(extension, "available", lambda: False)
+    monkeypatch.setattr("octavo.engines.native.available", lambda: False)
     with pytest.raises(EngineError, match=r"not built when Octavo was installed\. Install a C\+\+ compiler"):
         open_engine(Backend.NATIVE, graph)
