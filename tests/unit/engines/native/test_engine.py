@@ -8,6 +8,7 @@ import pytest
 import octavo
 from octavo.engines.graph import ModelGraph
 from octavo.engines.native import available
+from octavo.engines.native.extension import instruction_sets
 from octavo.engines.native.engine import NativeEngine
 from octavo.engines.open import Backend, open_engine
 from octavo.errors import EngineError
@@ -29,7 +30,7 @@ def graph(make_quantized):
 def test_the_fastest_instruction_set_is_taken(graph, monkeypatch):
     monkeypatch.delenv("OCTAVO_ISA", raising=False)
     engine = open_engine(Backend.NATIVE, graph, threads=1)
-    assert engine.engine_id == f"native-{octavo.__version__}/int8/{extension.instruction_sets()[0]}"
+    assert engine.engine_id == f"native-{octavo.__version__}/int8/{instruction_sets()[0]}"
 
 
 @needs_extension
