@@ -8,8 +8,8 @@ import pytest
 import octavo
 from octavo.engines.graph import ModelGraph
 from octavo.engines.native import available
-from octavo.engines.native.extension import instruction_sets
 from octavo.engines.native.engine import NativeEngine
+from octavo.engines.native.extension import instruction_sets
 from octavo.engines.open import Backend, open_engine
 from octavo.errors import EngineError
 from octavo.text.batch import TokenBatch
