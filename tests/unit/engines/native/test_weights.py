@@ -12,11 +12,14 @@ import pytest
 from onnx import helper, numpy_helper
 
 from octavo.engines.graph import ModelGraph
+from octavo.engines.native import available
 from octavo.engines.native.engine import NativeEngine
 from octavo.engines.native.graph_walk import UnknownGraphError
 from octavo.engines.native.weights import Activation, StatesRead, weights_from_onnx
 from octavo.errors import EngineError
 from octavo.text.layout import INPUT_NAMES, NO_OFFSET, layout_from_batch
+
+needs_extension = pytest.mark.skipif(not available(), reason="the native extension was not built")
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +211,7 @@ def test_a_tensor_shorter_than_its_shape_is_refused(graph):
         read(graph)
 
 
+@needs_extension
 def test_random_damage_is_an_error_or_no_damage(graph):
     """Whatever is read, is read in bounds; whatever is refused, is refused as an `EngineError`."""
     content = graph.SerializeToString()
@@ -258,6 +262,7 @@ def per_token(graph):
     return graph
 
 
+@needs_extension
 @pytest.mark.parametrize("head", ["classify", "words"])
 def test_scales_for_each_token(exported, make_batch, reaction_to_flips, inputs_of, head):
     model, static = exported(head)
