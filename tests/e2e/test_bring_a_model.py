@@ -340,7 +340,7 @@ def test_what_octavo_does_not_read_is_refused(folder, refused, name):
 def test_an_encoder_alone_does_not_say_its_task(save, refused):
     message = refused(save("bert", "Model")[0])
     assert "does not say what it was trained for (architectures: ['BertModel'])" in message
-    assert "--task (classify, embed, rank, tag)" in message
+    assert "--task (classify, tag, embed, rank)" in message
 
 
 def test_modules_and_poolings_that_octavo_does_not_do(save_embedder, refused):
