@@ -151,6 +151,7 @@ def _hf_model(size: Size | None) -> Any:
         num_attention_heads=size.heads,
         intermediate_size=4 * size.hidden,
         num_labels=LABELS,
+        position_embedding_type="absolute",  # CTranslate2's converter asks for it, transformers 5 leaves it out
     )
     return BertForSequenceClassification(config).eval()
 
