@@ -83,7 +83,7 @@ class TestProviders:
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*Provider])
         session, asked = onnxruntime.InferenceSession, []
 
-        def fall_back(content, options, providers):
+        def fall_back(content, options, providers, **others):
             asked.append(providers)
             return session(content, options, providers=["CPUExecutionProvider"])
 
@@ -97,7 +97,7 @@ class TestProviders:
         session = onnxruntime.InferenceSession
 
         class OnGpu(session):
-            def __init__(self, content, options, providers):
+            def __init__(self, content, options, providers, **others):
                 super().__init__(content, options, providers=["CPUExecutionProvider"])
 
             def get_providers(self):

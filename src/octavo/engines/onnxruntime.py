@@ -63,7 +63,11 @@ class OnnxRuntimeEngine:
             # Without VNNI the u8 by s8 kernels add pairs in 16 bits and saturate: slower exact ones instead.
             options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            session = onnxruntime.InferenceSession(content, options, providers=_asked(provider))
+            # Joined with its bias into a Gemm, a product is no longer recognised as one of levels, and its weights are
+            # turned into floats on every call: six times slower on short queries.
+            session = onnxruntime.InferenceSession(
+                content, options, providers=_asked(provider), disabled_optimizers=["MatMulAddFusion"]
+            )
         except Exception as error:  # its errors share no base class
             raise EngineError(f"ONNX Runtime cannot build the engine: {error}") from None
         if (used := session.get_providers())[0] != provider:

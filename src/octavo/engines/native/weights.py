@@ -412,18 +412,16 @@ class _Reader:
         return x, walk.scalar(scale)
 
     def _rounded_per_token(self, tensor: str) -> tuple[str, None]:
-        """clip(round(x / scale)) * scale, with scale = max(max|x| / 127, smallest) for each row."""
+        """round(x / scale) * scale, with scale = max(max|x| / 127, smallest) for each row."""
         walk = self._walk
         levels, scale = walk.made_by(tensor, "Mul")
-        if walk.kind(levels) == "Clip":
-            levels, low, high = walk.made_by(levels, "Clip")
-            walk.expect_scalar(low, -_MAX_LEVEL)
-            walk.expect_scalar(high, _MAX_LEVEL)
         (ratio,) = walk.made_by(levels, "Round")
         x, divisor = walk.made_by(ratio, "Div")
         walk.expect_same(divisor, scale)
-        share, smallest = walk.operands(scale, "Max")
-        walk.expect_scalar(smallest, _SMALLEST_SCALE)
+        share, *bounds = walk.made_by(scale, "Clip")
+        if len(bounds) != 1:
+            raise UnknownGraphError(f"tensor {scale} has a scale that is bound on both sides")
+        walk.expect_scalar(bounds[0], _SMALLEST_SCALE)
         largest, factor = walk.operands(share, "Mul")
         walk.expect_scalar(factor, 1 / _MAX_LEVEL)
         magnitudes, axes = walk.made_by(largest, "ReduceMax", keepdims=1)

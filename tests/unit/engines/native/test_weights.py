@@ -229,44 +229,10 @@ def test_random_damage_is_an_error_or_no_damage(graph):
     assert 0 < refused < 40
 
 
-def per_token(graph):
-    """The graph with scales for each token: what stands around the levels is spelled in plain arithmetic."""
-    graph = copy.deepcopy(graph)
-    nodes, smallest, share, low, high = [], "smallest", "share", "low", "high"
-    for name, value in ((smallest, 1e-12), (share, 1 / 127), (low, -127), (high, 127)):
-        graph.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
-    graph.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "last axis"))
-    for node in graph.graph.node:
-        if node.op_type == "QuantizeLinear":
-            x, levels = node.input[0], node.output[0]
-            steps = [
-                ("Abs", [x], "abs"),
-                ("ReduceMax", [f"{levels} abs", "last axis"], "amax"),
-                ("Mul", [f"{levels} amax", share], "share"),
-                ("Max", [f"{levels} share", smallest], "scale"),
-                ("Div", [x, f"{levels} scale"], "ratio"),
-                ("Round", [f"{levels} ratio"], "round"),
-                ("Clip", [f"{levels} round", low, high], "clip"),
-            ]
-            for op_type, inputs, name in steps:
-                keep = {"keepdims": 1} if op_type == "ReduceMax" else {}
-                nodes.append(helper.make_node(op_type, inputs, [f"{levels} {name}"], **keep))
-        elif node.op_type == "DequantizeLinear" and "weight" not in node.input[0]:
-            levels = node.input[0]
-            nodes.append(helper.make_node("Mul", [f"{levels} clip", f"{levels} scale"], list(node.output)))
-        else:
-            nodes.append(node)
-    del graph.graph.node[:]
-    graph.graph.node.extend(nodes)
-    onnx.checker.check_model(graph, full_check=True)
-    return graph
-
-
 @needs_extension
 @pytest.mark.parametrize("head", ["classify", "words"])
 def test_scales_for_each_token(exported, make_batch, reaction_to_flips, inputs_of, head):
-    model, static = exported(head)
-    graph = per_token(static)
+    model, graph = exported(head, scheme="per-token")
     content = graph.SerializeToString()
     assert read(graph).layers[0].ffn1.input_scale is None
     batch = make_batch([3, 1, 17, 40], head=head)
