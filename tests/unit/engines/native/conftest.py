@@ -181,8 +181,8 @@ def numpy_answer(weights: ModelWeights, batch: TokenBatch, positions: Positions 
     """Return what numpy answers, and how far another engine may lie off because roundings flip.
 
     Floats are summed in other orders elsewhere, and GELU is within 1e-4: a value as near as that to the middle of two
-    levels may round to the other one. Three in a thousand are more than ever do; twice the largest of some trials, as six
-    seldom meet the worst place for a flip.
+    levels may round to the other one. Three in a thousand are more than ever do; and twice what they do in six
+    trials, which seldom meet the worst place for a flip.
     """
     exact = numpy_encoder(weights, batch, positions)
     rng = np.random.default_rng(0)
