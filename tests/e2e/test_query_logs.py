@@ -16,7 +16,7 @@ from octavo.progress import Silent
 from octavo.recipe import Certification, DataFiles, Distillation, Quantization, Recipe
 from octavo.store.release import verify_release
 from octavo.tasks.base import Purpose
-from octavo.types import Observer, Verdict
+from octavo.types import Observer, Scheme, Verdict
 
 RECORDS = 100  # that are new, in every log below
 VERBS = ["play", "brighten", "reserve"]
@@ -46,7 +46,7 @@ def recipe_for(rows_of, teacher_of, tmp_path):
             store=tmp_path / "store",
             model="learnt",
             max_length=32,
-            quantize=Quantization(observers=(Observer.MAX,), calibration_rows=64),
+            quantize=Quantization(schemes=(Scheme.PER_TENSOR,), observers=(Observer.MAX,), calibration_rows=64),
             distill=Distillation(epochs=1, control=False, learning_rate=1e-4, batch_size=16),
             certify=Certification(margin=0.1, timing_s=0.1),
         )

@@ -19,7 +19,7 @@ from octavo.ladder.builds import Build
 from octavo.ladder.compress import Compression, compress
 from octavo.recipe import Certification, DataFiles, Distillation, Quantization, Recipe
 from octavo.tasks.base import Purpose
-from octavo.types import Observer, Verdict
+from octavo.types import Observer, Scheme, Verdict
 
 NAMES = [
     pytest.param("classify", marks=pytest.mark.slow),  # test_compress.py tells the same story, in processes of its own
@@ -41,7 +41,7 @@ MEASURES = {
 }
 WITHOUT_TORCH = """
 import json, sys
-for name in ("torch", "transformers", "sentence_transformers", "onnx", "safetensors"):
+for name in ("torch", "transformers", "sentence_transformers", "safetensors"):
     sys.modules[name] = None
 import octavo
 with octavo.load(sys.argv[1]) as model:
@@ -73,7 +73,7 @@ def story(request, rows_of, teacher_of, tmp_path_factory):
         data=DataFiles(train=rows.train, dev=rows.dev, test=rows.test),
         store=folder / "store",
         max_length=32,
-        quantize=Quantization(observers=(Observer.MAX,)),
+        quantize=Quantization(schemes=(Scheme.PER_TENSOR,), observers=(Observer.MAX,)),
         distill=Distillation(epochs=1, control=False, learning_rate=1e-4),
         certify=Certification(margin=0.1, timing_s=0.1),
     )

@@ -11,7 +11,7 @@ from octavo.ladder.compress import compress
 from octavo.ladder.recertify import recertify
 from octavo.progress import Silent
 from octavo.recipe import Certification, DataFiles, Distillation, Quantization, Recipe
-from octavo.types import Observer, Verdict
+from octavo.types import Observer, Scheme, Verdict
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def recipe_for(rows_of, teacher_of, tmp_path):
             model="small",
             trim_vocabulary=True,
             max_length=32,
-            quantize=Quantization(observers=(Observer.MAX,)),
+            quantize=Quantization(schemes=(Scheme.PER_TENSOR,), observers=(Observer.MAX,)),
             distill=Distillation(epochs=0),
             certify=Certification(margin=0.1, timing_s=0.1),
         )
