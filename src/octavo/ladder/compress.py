@@ -154,7 +154,8 @@ def _serving(precision: str, backend: Backend) -> Backend:
 def _int8_by_dev(candidates: Sequence[Candidate], best_ptq: Sequence[str]) -> list[str]:
     """Return the INT8 rungs that may go live, the closest to the teacher on dev first.
 
-    All cost about the same to run, so dev decides; the other observers were left behind on dev already.
+    Dev decides, not speed, although scales per token cost some on most machines (docs/results.md); the other observers
+    were left behind on dev already.
     """
     contenders = [one for one in candidates if one.rung in best_ptq or one.kind is Kind.QAT]
     return [one.rung for one in sorted(contenders, key=lambda one: one.dev.distance)]
