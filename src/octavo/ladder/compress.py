@@ -77,6 +77,8 @@ def compress(
         OctavoError: one of its kinds, with what to do.
     """
     progress = progress or Silent()
+    backend = backend or default_backend()
+    schemes = _schemes(recipe, backend)
     work = recipe.store / ".work" / recipe.model_name
     try:
         with new_version(recipe.store, recipe.model_name):
@@ -84,16 +86,17 @@ def compress(
         material = gather(recipe, work, progress)
         for warning in material.warnings:
             progress.say(f"note: {warning}")
-        made = _climb(material, work, progress, backend or default_backend(), reproduce)
+        made = _climb(material, schemes, work, progress, backend, reproduce)
         shutil.rmtree(work, ignore_errors=True)  # what an interrupted run would have gone on from
         return made
     except KeyboardInterrupt:
         raise Interrupted("Stopped. No release was written; run the same command again to go on.") from None
 
 
-def _climb(material: Material, work: Path, progress: Progress, backend: Backend, reproduce: str) -> Compression:
+def _climb(
+    material: Material, schemes: Sequence[Scheme], work: Path, progress: Progress, backend: Backend, reproduce: str
+) -> Compression:
     recipe = material.recipe
-    schemes = _schemes(recipe, backend)
     candidates = [reference(material), *_half(material, backend, progress), *calibrated(material, schemes, progress)]
     warm_starts = [closest([one for one in candidates if one.scheme is scheme]) for scheme in schemes]
     best_ptq = [one.rung for one in warm_starts]
