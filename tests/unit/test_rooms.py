@@ -13,7 +13,7 @@ SOURCE = Path(octavo.__file__).parent
 
 # From the ground up. A room may import those that stand before it, and itself.
 ROOMS = ["types", "errors", "progress", "recipe", "data", "text", "tasks", "encoder", "quantize", "distill"]
-ROOMS += ["export", "engines", "certify", "store", "ladder", "cli"]
+ROOMS += ["export", "engines", "certify", "store", "ladder", "serve", "search", "cli"]
 
 
 def _imports(file: Path) -> set[str]:

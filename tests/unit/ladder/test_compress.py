@@ -125,7 +125,11 @@ def test_baselines_are_what_they_are_named_on_any_engine(tiny_task, tmp_path):
 def test_the_engine_is_the_installation_s_default_unless_it_is_named(tiny_task, tmp_path, monkeypatch, default):
     asked = []
     monkeypatch.setattr(ladder, "gather", lambda *_args: SimpleNamespace(warnings=[]))
-    monkeypatch.setattr(ladder, "_climb", lambda *args: asked.append(args[3]))
+
+    def climb(_material, _schemes, _work, _progress, backend, _reproduce):
+        asked.append(backend)
+
+    monkeypatch.setattr(ladder, "_climb", climb)
     monkeypatch.setattr(ladder, "default_backend", lambda: default)
     ladder.compress(recipe_for(tiny_task, tmp_path / "store"))
     ladder.compress(recipe_for(tiny_task, tmp_path / "store"), backend=Backend.ONNXRUNTIME)

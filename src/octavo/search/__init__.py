@@ -1,0 +1,1 @@
+"""Search over documents: understand the query, match, rank; and what traffic costs."""

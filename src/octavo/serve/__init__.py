@@ -1,0 +1,1 @@
+"""Serving many releases from one process, and swapping them under load."""
