@@ -15,6 +15,8 @@ from octavo.engines.plan_layers import Kind
 from octavo.errors import EngineError, InputError
 from octavo.export.blockers import attentions, blockers
 
+pytestmark = pytest.mark.slow  # .ci/run names it
+
 # A head of each task, and what of it is multiplied in float.
 HEADS = {
     "classify": ["head.dense.weight", "head.output.weight"],

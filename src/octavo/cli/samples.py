@@ -155,7 +155,7 @@ def _keep(file: Path, rows: int) -> None:
 
 
 def _candidates(folder: Path, place: Place, full: bool) -> None:
-    few: dict[str, int | None] = {"train": 300, "dev": 40, "test": 300}
+    few: dict[str, int | None] = {"train": 200, "dev": 40, "test": 300}
     _mine("tool-match", folder, place, dict.fromkeys(few) if full else few)
 
 

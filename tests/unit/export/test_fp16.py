@@ -13,6 +13,8 @@ from octavo.export.fp16 import fp16_overflow, fp16_twin
 from octavo.text.buckets import shape_of
 from octavo.text.layout import INPUT_NAMES, layout_from_batch
 
+pytestmark = pytest.mark.slow  # .ci/run names it
+
 MIXED = [3, 1, 17, 40]
 
 
