@@ -11,6 +11,7 @@ import typer
 from octavo.cli import options, output
 from octavo.cli.failures import REFUSED
 from octavo.cli.progress import shown_progress
+from octavo.errors import InputError
 
 if TYPE_CHECKING:
     from octavo.ladder.planning import Planned
@@ -34,6 +35,18 @@ def build(
             max=1024,
             metavar="QUERIES",
             help="Queries a call; may be repeated. Default: 1 and 32.",
+            rich_help_panel=options.RUNNING,
+        ),
+    ] = None,
+    engine: Annotated[
+        options.EngineName,
+        typer.Option("--engine", help="Build and measure this one alone.", rich_help_panel=options.RUNNING),
+    ] = options.EngineName.AUTO,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SM",
+            help="With --engine tensorrt: build for a GPU that need not be here (sm75, sm80), to see its structure.",
             rich_help_panel=options.RUNNING,
         ),
     ] = None,
@@ -67,11 +80,17 @@ def build(
 
       octavo build store/my-model --trace queries.txt
       octavo build store/my-model --trace queries.txt --batch 1 --threads 1 --test test.jsonl
+      octavo build store/my-model --engine tensorrt --target sm75
 
     [bold]Exit codes[/bold]
 
-      0 chosen · 1 the chosen engine was certified on ROWS and did not pass · 2 bad input · 130 interrupted
+      0 chosen · 1 the chosen engine was certified on ROWS and did not pass, or the structure for SM is blocked ·
+      2 bad input · 130 interrupted
     """
+    if target is not None:
+        _build_for(release, engine, target, as_json)
+        return
+    from octavo.engines.open import Backend
     from octavo.ladder.planning import plan_engine
     from octavo.types import Verdict
 
@@ -82,6 +101,7 @@ def build(
             test=test,
             batch_sizes=tuple(batch or (1, 32)),
             threads=threads,
+            backend=Backend(engine.named) if engine.named else None,
             budget_s=budget,
             timing_s=timing_s or 20.0,
             progress=progress,
@@ -89,6 +109,15 @@ def build(
     _emit(made) if as_json else _show(made, shlex.join(["octavo", *context.obj]), certifies=test is not None)
     if made.certificate and made.certificate.verdict is not Verdict.PASS:
         raise typer.Exit(REFUSED)
+
+
+def _build_for(release: Path, engine: options.EngineName, target: str, as_json: bool) -> None:
+    """Build for a GPU that is elsewhere: all that can be known of it here is structure, as `octavo inspect` has it."""
+    from octavo.cli.inspect import inspect
+
+    if engine is not options.EngineName.TENSORRT:
+        raise InputError(f"--target {target} names a GPU, and --engine is {engine}. Say: --engine tensorrt.")
+    inspect(release, target, as_json)
 
 
 def _emit(made: Planned) -> None:

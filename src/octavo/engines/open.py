@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from octavo.engines import native
@@ -22,15 +23,32 @@ class Backend(StrEnum):
     ONNXRUNTIME_TENSORRT = "onnxruntime-tensorrt"
 
 
+# The graph that engines on a GPU run, and how far it may be from the one it was made from, as a share of the largest
+# output: fp16 has 11 bits, and rounds some tens of times on the way (docs/gpu.md).
+HALF, HALF_BOUND = "fp16", 0.005
+
 # The role of the graph that each backend loads, when the model has it; else the canonical one.
 ROLE = {
     Backend.OPENVINO: "canonical",
     Backend.ONNXRUNTIME: "u8",
     Backend.NATIVE: "canonical",
-    Backend.TENSORRT: "fp16",
-    Backend.ONNXRUNTIME_CUDA: "fp16",
-    Backend.ONNXRUNTIME_TENSORRT: "fp16",
+    Backend.TENSORRT: HALF,
+    Backend.ONNXRUNTIME_CUDA: HALF,
+    Backend.ONNXRUNTIME_TENSORRT: HALF,
 }
+
+
+# What has to be installed, beside Octavo itself, for a GPU to be tried at all.
+_GPU_PACKAGE = {
+    Backend.TENSORRT: "tensorrt",
+    Backend.ONNXRUNTIME_CUDA: "onnxruntime-gpu",
+    Backend.ONNXRUNTIME_TENSORRT: "onnxruntime-gpu",
+}
+
+
+def gpu_backends(packages: Mapping[str, str]) -> list[Backend]:
+    """Return the GPU's engines that the installed packages might run: whether there is a GPU is seen by opening one."""
+    return [backend for backend, package in _GPU_PACKAGE.items() if package in packages]
 
 
 def default_backend() -> Backend:

@@ -21,6 +21,9 @@ from octavo.engines.open import Backend
 from octavo.errors import EngineError
 
 
+_PACKAGES = ("openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt")
+
+
 class Spread(msgspec.Struct, frozen=True):
     """The median over the rounds of a measurement, and the quartiles around it."""
 
@@ -113,7 +116,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def backend_versions() -> dict[str, str]:
     """Return the version of every backend that is installed; none is imported to ask."""
     installed = this_hardware().packages
-    found: dict[str, str] = {name: installed[name] for name in ("openvino", "onnxruntime") if name in installed}
+    found: dict[str, str] = {name: installed[name] for name in _PACKAGES if name in installed}
     return found | ({"native": octavo.__version__} if native.available() else {})
 
 

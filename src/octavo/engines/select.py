@@ -16,7 +16,7 @@ import numpy as np
 
 from octavo.engines.base import Engine
 from octavo.engines.guard import Layout
-from octavo.engines.open import Backend
+from octavo.engines.open import Backend, gpu_backends
 from octavo.engines.plan import Measured, Spread
 from octavo.errors import EngineError, OctavoError
 from octavo.progress import Progress, Silent, Step
@@ -31,6 +31,7 @@ _QUERIES_A_ROUND = 16  # at least, of each batch size
 _FEWEST_ROUNDS = 3  # timed whatever the budget
 _HOPELESS = 3.0  # times slower than the fastest: three rounds are enough to know
 _WARM_UP_SHARE = 1 / 3  # of the budget
+_CPU = (Backend.NATIVE, Backend.OPENVINO, Backend.ONNXRUNTIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,20 @@ class Choice:
     int8_pays: bool | None
 
 
-def candidates(precision: str) -> list[Candidate]:
-    """Return the engines that might run a release of this precision, whether they can or not."""
-    found = [Candidate(Backend.OPENVINO, layout, precision) for layout in Layout]
-    found.append(Candidate(Backend.ONNXRUNTIME, Layout.BUCKETED, precision))
-    return [Candidate(Backend.NATIVE, None, precision), *found] if precision == "int8" else found
+def candidates(precision: str, packages: Mapping[str, str], only: Backend | None = None) -> list[Candidate]:
+    """Return the engines that might run a release of this precision, whether they can or not.
+
+    Args:
+        precision: of the release.
+        packages: that are installed, with their versions: a GPU's engines are tried where theirs is.
+        only: the one backend that is asked for, installed or not.
+    """
+    found = [Candidate(Backend.NATIVE, None, precision)] if precision == "int8" else []
+    found += [Candidate(Backend.OPENVINO, layout, precision) for layout in Layout]
+    gpu = gpu_backends(packages) if only is None else [only]
+    known = [Backend.ONNXRUNTIME, *(backend for backend in gpu if backend not in _CPU)]
+    found += [Candidate(backend, Layout.BUCKETED, precision) for backend in known]
+    return [one for one in found if only in (None, one.backend)]
 
 
 def measure(

@@ -65,6 +65,7 @@ def plan_engine(
     test: Path | None = None,
     batch_sizes: Sequence[int] = (1, 32),
     threads: int | None = None,
+    backend: Backend | None = None,
     budget_s: float = 30.0,
     timing_s: float = 20.0,
     progress: Progress | None = None,
@@ -77,6 +78,7 @@ def plan_engine(
         test: held-out rows to certify the chosen engine on, if it is another one than was certified.
         batch_sizes: queries per call.
         threads: CPU threads; None for all.
+        backend: the one to measure; None for all that are installed.
         budget_s: seconds to measure for, beside the time that building the engines takes.
         timing_s: bound on the latency measurement of a certificate, in seconds.
         progress: where to report.
@@ -93,7 +95,9 @@ def plan_engine(
     if test:
         task.read(test, Purpose.TEST)  # rows that cannot be used are refused before the measuring
     inputs = _traffic(opened, task, trace)
-    measurements, tokens = _measure(opened, config, inputs, sorted(set(batch_sizes)), threads, budget_s, progress)
+    measurements, tokens = _measure(
+        opened, config, inputs, sorted(set(batch_sizes)), threads, backend, budget_s, progress
+    )
     choice = choose(measurements, Backend(config.backend))
     plan = _plan(opened, choice, measurements, _told(trace, tokens), threads)
     file = keep_plan(plan)
@@ -123,11 +127,12 @@ def _measure(
     inputs: Sequence[Input],
     batch_sizes: Sequence[int],
     threads: int | None,
+    backend: Backend | None,
     budget_s: float,
     progress: Progress,
 ) -> tuple[list[Measurement], TokenBatch]:
     """Open every candidate and measure those that open; also return the traffic's tokens."""
-    folders = dict.fromkeys(candidates(config.precision), release.folder)
+    folders = dict.fromkeys(candidates(config.precision, this_hardware().packages, backend), release.folder)
     refused: list[Measurement] = []
     if config.precision != "fp32":
         reference = Candidate(Backend.OPENVINO, Layout.BUCKETED, "fp32", is_reference=True)

@@ -102,3 +102,18 @@ def test_it_needs_no_torch(publish_tiny, tmp_path):
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from octavo.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "build", str(publish_tiny()), "--threads", "1", "--budget", "0.1"]
     subprocess.run(command, check=True, capture_output=True)
+
+
+def test_an_engine_that_is_asked_for_and_cannot_run_is_refused_with_the_fix(octavo, publish_tiny):
+    ran = octavo("build", publish_tiny(), "--engine", "tensorrt", "--threads", 1)
+    assert ran.code == 2
+    assert "No engine can run this release here" in ran.err
+    assert "pip install 'octavo[tensorrt]'" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_one_engine_is_measured_where_one_is_named(octavo, publish_tiny):
+    ran = octavo("build", publish_tiny(), "--engine", "onnxruntime", "--threads", 1, "--budget", 0.1, "--json")
+    assert ran.code == 0
+    assert [one["backend"] for one in ran.document["plan"]["measured"]] == ["onnxruntime", "openvino"]
+    assert ran.document["plan"]["measured"][1]["precision"] == "fp32"

@@ -91,3 +91,17 @@ def test_a_target_that_is_none(octavo, store, target):
 @pytest.mark.parametrize(("target", "capability"), [("sm75", 75), ("SM80", 80), ("sm_120", 120)])
 def test_targets(target, capability):
     assert capability_from_target(target) == capability
+
+
+def test_build_for_a_gpu_that_is_elsewhere_shows_the_same(octavo, store, built):
+    asked = built(plan())
+    ran = octavo("build", store / "intents", "--engine", "tensorrt", "--target", "sm80")
+    assert (ran.code, asked) == (0, ["sm80"])
+    assert "structure verified for sm75, by tensorrt-rtx 1.7.1; nothing was run on a GPU" in ran.out
+
+
+def test_a_target_is_tensorrt_s(octavo, store, built):
+    asked = built(plan())
+    ran = octavo("build", store / "intents", "--target", "sm75")
+    assert (ran.code, asked) == (2, [])
+    assert "--engine tensorrt" in ran.err

@@ -212,6 +212,20 @@ def test_what_cannot_run_is_kept_with_its_reason():
 
 
 def test_candidates_of_a_release():
-    assert [*candidates("int8")] == [NATIVE, BUCKETED, PACKED, PADDED, ORT]
-    assert {one.precision for one in candidates("fp32")} == {"fp32"}
-    assert Backend.NATIVE not in {one.backend for one in candidates("fp32")}
+    assert [*candidates("int8", {})] == [NATIVE, BUCKETED, PACKED, PADDED, ORT]
+    assert {one.precision for one in candidates("fp32", {})} == {"fp32"}
+    assert Backend.NATIVE not in {one.backend for one in candidates("fp32", {})}
+
+
+def test_a_gpu_is_tried_where_its_package_is_installed():
+    plain = [one.backend for one in candidates("int8", {"onnxruntime": "1.24"})]
+    assert [one.backend for one in candidates("int8", {"tensorrt": "11.0"})] == [*plain, Backend.TENSORRT]
+    gpu = [one.backend for one in candidates("fp32", {"onnxruntime-gpu": "1.24"})]
+    assert gpu[-2:] == [Backend.ONNXRUNTIME_CUDA, Backend.ONNXRUNTIME_TENSORRT]
+
+
+def test_an_engine_that_is_asked_for_is_the_only_candidate_installed_or_not():
+    assert [one.backend for one in candidates("int8", {}, Backend.TENSORRT)] == [Backend.TENSORRT]
+    assert candidates("int8", {}, Backend.OPENVINO) == [BUCKETED, PACKED, PADDED]
+    assert candidates("int8", {"tensorrt": "11.0"}, Backend.ONNXRUNTIME) == [ORT]
+    assert candidates("int8", {}, Backend.NATIVE) == [NATIVE]

@@ -219,5 +219,5 @@ def test_an_interruption_keeps_no_plan(publish_tiny, monkeypatch, own_cache):
 
 
 def test_the_reference_is_never_among_the_candidates():
-    assert not any(one.is_reference for one in select.candidates("int8"))
+    assert not any(one.is_reference for one in select.candidates("int8", {}))
     assert Candidate(Backend.OPENVINO, is_reference=True) != Candidate(Backend.OPENVINO)

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 import pytest
 
 import octavo
@@ -233,3 +234,31 @@ def test_the_layout_that_was_planned_is_for_that_engine(publish_tiny, opened, pl
     served(folder)
     assert opened == [Opened("openvino", Layout.PACKED)]
     assert msgspec.json.decode(kept_file(open_release(folder).sha256, "plan").read_bytes())["layout"] == "packed"
+
+
+def test_golden_answers_in_fp16_may_be_as_far_off_as_the_twin_is(publish_tiny, own_cache, monkeypatch):
+    """An FP32 release's own tolerance is for float32."""
+    read = models.content_from_bytes
+
+    def strict(*args):
+        golden = read(*args)
+        return msgspec.structs.replace(golden, tolerance=1e-3 * abs(np.array(golden.outputs)).max())
+
+    with octavo.load(publish_tiny().parent / "tiny" / "1", backend="openvino", threads=1) as model:
+        run, off = type(model.engine).run, 0.0
+
+        def run_off(engine, batch):
+            outputs = run(engine, batch)
+            return outputs + off * abs(outputs).max()
+
+        monkeypatch.setattr(type(model.engine), "run", run_off)
+        monkeypatch.setattr(models, "content_from_bytes", strict)
+        models.check_golden(model)
+        off = 0.003
+        with pytest.raises(ReleaseError, match="answers differently"):
+            models.check_golden(model)
+        model.backend = Backend.TENSORRT
+        models.check_golden(model)
+        off = 0.007
+        with pytest.raises(ReleaseError, match="answers differently"):
+            models.check_golden(model)
