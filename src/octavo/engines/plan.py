@@ -20,7 +20,6 @@ from octavo.engines.hardware import Hardware, hardware_key, this_hardware
 from octavo.engines.open import Backend
 from octavo.errors import EngineError
 
-
 _PACKAGES = ("openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt")
 
 
