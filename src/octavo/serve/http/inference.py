@@ -77,7 +77,7 @@ class InferredTensor(TypedDict):
     datatype: str
     shape: list[int]
     parameters: NotRequired[dict[str, int]]
-    data: NotRequired[list[float] | list[str]]
+    data: NotRequired[list[float | str]]
 
 
 class InferAnswer(TypedDict):
