@@ -13,7 +13,8 @@ from tests.unit.serve.http.conftest import Client
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/classify/", "/v1/Classify", "/v2/models", "/v2/models//infer", "/x" * 5000, "/%00", "/%ff"]
+    "path",
+    ["/", "/v1", "/v1/classify/", "/v1/Classify", "/v2/models", "/v2/models//infer", "/x" * 5000, "/%00", "/%ff"],
 )
 def test_where_nothing_is_the_way_to_the_documentation_is_shown(client, path):
     for method in ("GET", "POST"):

@@ -8,6 +8,7 @@ from octavo.serve.refusals import Overloaded
 TEXTS = ["turn it off", "book a table"]
 DOCUMENTS = ["book a table", "play some music", "turn it off"]
 
+
 @pytest.fixture
 def vectors(tiny_served):
     return np.array([one.vector for one in tiny_served["match"].predict(TEXTS)])
@@ -41,9 +42,9 @@ def test_openai_waits_as_long_as_it_is_told(url, service, monkeypatch):
     slept = []
     monkeypatch.setattr("time.sleep", slept.append)
     service.error = Overloaded("full", 0.05)
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=1) as client:
-        with pytest.raises(openai.RateLimitError):
-            client.embeddings.create(model="match", input="a")
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=1)
+    with client, pytest.raises(openai.RateLimitError):
+        client.embeddings.create(model="match", input="a")
     assert slept == [0.05]
     assert len(service.asked) == 2
 
@@ -53,9 +54,9 @@ def test_openai_with_a_key(serve):
     with serve(api_keys=("secret",)) as url:
         with openai.OpenAI(base_url=f"{url}/v1", api_key="secret", max_retries=0) as client:
             assert client.embeddings.create(model="match", input="a").model == "match"
-        with openai.OpenAI(base_url=f"{url}/v1", api_key="guess", max_retries=0) as client:
-            with pytest.raises(openai.AuthenticationError):
-                client.embeddings.create(model="match", input="a")
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="guess", max_retries=0)
+        with client, pytest.raises(openai.AuthenticationError):
+            client.embeddings.create(model="match", input="a")
 
 
 def test_langchain(url, vectors):
