@@ -18,7 +18,6 @@ from octavo.serve.http.app import all_operations, create_app
 from octavo.serve.http.openapi import openapi_document
 from octavo.serve.http.settings import ApiSettings
 
-
 _CHECKS = [
     not_a_server_error,
     status_code_conformance,
