@@ -1,7 +1,7 @@
 """Trials that run: which requests the new release gets, what both made of them, and the promotion or the rollback.
 
-The event loop only counts and leaves notes (`route`, `compared`); a thread of its own compares answers, keeps the evidence
-on disk, and acts. What is decided is decided in `trial.py`; what a swap is, the registry knows.
+The event loop only counts and leaves notes (`route`, `compared`); a thread of its own compares answers, keeps the
+evidence on disk, and acts. What is decided is decided in `trial.py`; what a swap is, the registry knows.
 """
 
 from __future__ import annotations
@@ -253,8 +253,8 @@ class Rollout:
             serving = self._registry.serving(model).info
             if serving.task != trial.info.task:
                 raise ReleaseError(
-                    f"{model} {record.plan.version} does another task than {serving.version} (other labels or settings), "
-                    f"so that their answers cannot be compared. Promote it without a trial."
+                    f"{model} {record.plan.version} does another task than {serving.version} (other labels or "
+                    "settings), so that their answers cannot be compared. Promote it without a trial."
                 )
             record.against = serving.version
             write_record(self._store, record)
@@ -268,6 +268,7 @@ class Rollout:
     def _end(self, live: _Live, outcome: Outcome, note: str) -> None:
         """Stop sending it requests, unload it if it is still on trial, and keep what is to be said."""
         record = live.record
+        self._last[record.model] = record
         self._live.pop(record.model, None)
         trial = self._registry.trial(record.model)
         if trial is not None and trial.info.version == record.plan.version:
