@@ -7,11 +7,9 @@ the dialect of the address; what should not have gone wrong is logged, and the c
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -21,8 +19,9 @@ from octavo.errors import InputError
 from octavo.serve.http.body import ClientGone, body_from_json, check_media, read_body
 from octavo.serve.http.errors import Dialect, content_from_refusal, headers_from_refusal
 from octavo.serve.http.exchange import Answer, Call, json_answer
+from octavo.serve.http.keys import check_key, digests_of
 from octavo.serve.http.patience import while_awaited
-from octavo.serve.http.refusals import MethodNotAllowed, Unauthorized
+from octavo.serve.http.refusals import MethodNotAllowed
 from octavo.serve.http.settings import ApiSettings
 from octavo.serve.refusals import BadRequest, Refusal
 from octavo.serve.service import Listener, Service
@@ -73,7 +72,7 @@ class Endpoint:
         self._methods = ("GET", "HEAD") if operation.method == "GET" else (operation.method,)
         self._reads_bytes = operation.body is bytes
         self._decoder = msgspec.json.Decoder(operation.body) if operation.body not in (None, bytes) else None
-        self._keys = [] if operation.is_open else [_digest(key.encode()) for key in settings.api_keys]
+        self._keys = () if operation.is_open else digests_of(settings.api_keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -104,8 +103,7 @@ class Endpoint:
     def _check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         if scope["method"] not in self._methods:
             raise MethodNotAllowed(scope["method"], scope["path"], ", ".join(self._methods))
-        if self._keys and not _shows_key(headers.get(b"authorization", b""), self._keys):
-            raise Unauthorized("This service wants a key. Send it as Authorization: Bearer KEY.")
+        check_key(headers.get(b"authorization", b""), self._keys)
         if self.operation.body is not None:
             check_media(headers, binary=self._reads_bytes)
 
@@ -128,15 +126,3 @@ async def _send(send: Send, answer: Answer, *, is_last: bool) -> None:
 
 def _has_body(headers: Mapping[bytes, bytes]) -> bool:
     return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
-
-
-def _digest(key: bytes) -> bytes:
-    return sha256(key).digest()
-
-
-def _shows_key(authorization: bytes, digests: list[bytes]) -> bool:
-    """Return whether a header shows one of the keys, in a time that tells nothing of them."""
-    scheme, _, key = authorization.partition(b" ")
-    shown = _digest(key.strip())
-    matches = [hmac.compare_digest(shown, digest) for digest in digests]  # all of them, whichever it is
-    return any(matches) and scheme.lower() == b"bearer"

@@ -1,15 +1,14 @@
 """The Open Inference Protocol, version 2, over HTTP, with its extension for binary tensors.
 
-What the tensors of each task are called stands in `serve/tensors.py`.
+What the tensors of each task are called stands in `serve/inference.py`.
 Source: https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any
 
 import msgspec
 import orjson
@@ -19,112 +18,34 @@ from octavo.serve.http.body import body_from_json
 from octavo.serve.http.endpoint import Operation
 from octavo.serve.http.errors import Dialect
 from octavo.serve.http.exchange import JSON, Answer, Call, headers_from_reply, json_answer
-from octavo.serve.refusals import BadRequest, Unavailable
-from octavo.serve.service import ModelInfo, Reply, Request
-from octavo.serve.tensors import (
-    BYTES,
-    Tensor,
-    TensorSpec,
+from octavo.serve.http.inference_forms import (
+    InferAnswer,
+    InferInput,
+    InferRequest,
+    Liveness,
+    ModelMetadata,
+    Readiness,
+    ServerMetadata,
+    TensorMetadata,
+)
+from octavo.serve.inference import (
+    EXTENSIONS,
     check_outputs,
-    check_tensor,
+    deadline_from_parameters,
     input_specs,
     inputs_of,
     items_from_texts,
     output_specs,
+    platform_of,
     tensors_from_reply,
-    texts_from_raw,
 )
-
-EXTENSIONS = ["binary_tensor_data", "parameters"]
+from octavo.serve.refusals import BadRequest, Unavailable
+from octavo.serve.service import ModelInfo, Reply, Request
+from octavo.serve.tensors import BYTES, Tensor, TensorSpec, check_tensor, texts_from_raw
 
 _HEADER_LENGTH = b"inference-header-content-length"
 _BINARY = (b"content-type", b"application/octet-stream")
 _DEEPEST = 2  # dimensions of a list of texts
-
-Parameters = dict[str, bool | int | float | str]
-
-
-class InferInput(msgspec.Struct, kw_only=True):
-    """A tensor of texts: in `data`, or in the bytes after the JSON (`parameters.binary_data_size`)."""
-
-    name: str
-    shape: list[int]
-    datatype: Literal["BYTES"]
-    parameters: Parameters = {}
-    data: list[Any] | None = None
-
-
-class InferOutput(msgspec.Struct, kw_only=True):
-    """An output that is wanted; in bytes with `parameters.binary_data`."""
-
-    name: str
-    parameters: Parameters = {}
-
-
-class InferRequest(msgspec.Struct, kw_only=True):
-    """Named tensors; without `outputs` all of them are answered."""
-
-    inputs: list[InferInput]
-    id: str | None = None
-    parameters: Parameters = {}
-    outputs: list[InferOutput] = []
-
-
-class InferredTensor(TypedDict):
-    """An output: in `data`, row after row, or in the bytes after the JSON."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    parameters: NotRequired[dict[str, int]]
-    data: NotRequired[list[float | str]]
-
-
-class InferAnswer(TypedDict):
-    """The outputs, and who gave them."""
-
-    model_name: str
-    model_version: str
-    id: NotRequired[str]
-    outputs: list[InferredTensor]
-
-
-class ServerMetadata(TypedDict):
-    """This server."""
-
-    name: str
-    version: str
-    extensions: list[str]
-
-
-class TensorMetadata(TypedDict):
-    """A tensor; a dimension of -1 is any."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-
-
-class ModelMetadata(TypedDict):
-    """A model, its loaded versions, and its tensors."""
-
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
-
-
-class Liveness(TypedDict):
-    """The server lives."""
-
-    live: bool
-
-
-class Readiness(TypedDict):
-    """The server, or the model, answers."""
-
-    ready: bool
 
 
 async def _server(call: Call, body: None) -> Answer:
@@ -169,22 +90,6 @@ async def _infer(call: Call, body: bytes) -> Answer:
     deadline_s = deadline_from_parameters(request.parameters, call.deadline_s)
     reply = await call.ask(Request(info.model, items, call.path.get("version"), deadline_s))
     return _answer(request, reply, tensors_from_reply(info.task, reply, names))
-
-
-def platform_of(info: ModelInfo) -> str:
-    """Return what metadata call the engine of a model."""
-    return f"octavo_{info.backend}"
-
-
-def deadline_from_parameters(parameters: Mapping[str, Any], deadline_s: float | None) -> float | None:
-    """Return the earlier of a deadline and that of the parameter `timeout`, in microseconds. Raises BadRequest."""
-    timeout = parameters.get("timeout")
-    if timeout is None:
-        return deadline_s
-    if not isinstance(timeout, int) or isinstance(timeout, bool) or not 0 < timeout < 10**15:
-        raise BadRequest(f"Parameter timeout is {timeout!r:.40}. Give a whole number of microseconds from 1 on.")
-    own_s = time.monotonic() + timeout / 1e6
-    return own_s if deadline_s is None else min(own_s, deadline_s)
 
 
 def _info(call: Call) -> ModelInfo:
