@@ -7,7 +7,6 @@ expects it so.
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from octavo.errors import EngineError, InputError, OctavoError, ReleaseError
-from octavo.serve.http.refusals import Unauthorized
+from octavo.serve.http.keys import check_key, digests_of
 from octavo.serve.metrics import CONTENT_TYPE
 from octavo.serve.refusals import BadRequest, Refusal, TooLarge
 from octavo.serve.registry import Change
@@ -111,10 +110,14 @@ class _Version(msgspec.Struct, forbid_unknown_fields=True):
 
 def create_admin(admin: Admin) -> Starlette:
     """Return the application."""
+    keys = digests_of([admin.key])
+
+    def check(request: Request) -> None:
+        check_key(request.headers.get("authorization", "").encode("latin-1"), keys)
 
     def changing(path: str, act: Callable[[str, bytes], Any]) -> Route:
         async def handle(request: Request) -> Response:
-            _check_key(request, admin.key)
+            check(request)
             body = await _body(request)
             done = await run_in_threadpool(act, request.path_params.get("model", ""), body)
             return _json(done)
@@ -122,7 +125,7 @@ def create_admin(admin: Admin) -> Starlette:
         return Route(path, handle, methods=["POST"])
 
     async def status(request: Request) -> Response:
-        _check_key(request, admin.key)
+        check(request)
         return _json(admin.status())
 
     async def metrics(request: Request) -> Response:
@@ -141,13 +144,6 @@ def create_admin(admin: Admin) -> Starlette:
     )
     handlers: Any = {OctavoError: _failed, HTTPException: _no_such, Exception: _broken}
     return Starlette(routes=routes, exception_handlers=handlers)
-
-
-def _check_key(request: Request, key: str) -> None:
-    """Raise Unauthorized unless the request shows the key; how much of it is right, the time it takes does not tell."""
-    shown = request.headers.get("authorization", "").encode()
-    if not hmac.compare_digest(shown, f"Bearer {key}".encode()):
-        raise Unauthorized("The admin API wants its key. Send the header: Authorization: Bearer KEY")
 
 
 async def _body(request: Request) -> bytes:

@@ -65,7 +65,7 @@ class _Pair:
     """What both releases made of one request."""
 
     live: _Live
-    old: Reply
+    old: Reply | Exception
     new: Reply | Exception
     old_ms: float
     new_ms: float
@@ -110,10 +110,18 @@ class Rollout:
         seconds_old: float,
         seconds_new: float,
     ) -> None:
-        """Note what both made of a request; with too many notes waiting, this one is left out."""
+        """Note what both made of a request; with too many notes waiting, this one is left out.
+
+        Where the new release answered, the copy went to the old one: then `reply` is the new one's.
+        """
         live = self._live.get(model)
-        if live is not None and self._pairs.qsize() < _MOST_WAITING:
-            self._pairs.put(_Pair(live, reply, trial, 1000 * seconds_old, 1000 * seconds_new))
+        if live is None or self._pairs.qsize() >= _MOST_WAITING:
+            return
+        ms = 1000 * seconds_old, 1000 * seconds_new
+        if reply.version == live.record.plan.version:
+            self._pairs.put(_Pair(live, trial, reply, ms[1], ms[0]))
+        else:
+            self._pairs.put(_Pair(live, reply, trial, *ms))
 
     # Operators.
 
@@ -189,9 +197,12 @@ class Rollout:
     def _count(self, pair: _Pair) -> None:
         live, evidence = pair.live, pair.live.record.evidence
         live.has_news = True
-        evidence.old.add(pair.old_ms, live.rng)
+        evidence.old.add(None if isinstance(pair.old, Exception) else pair.old_ms, live.rng)
         if isinstance(pair.new, Exception):
             evidence.new.add(None, live.rng)
+            return
+        if isinstance(pair.old, Exception):
+            evidence.new.add(pair.new_ms, live.rng)
             return
         try:
             task = self._registry.serving(live.record.model).info.task

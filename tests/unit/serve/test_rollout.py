@@ -153,6 +153,18 @@ def test_a_worse_release_is_dropped_and_the_reason_kept(running, registry, store
     assert words in kept["decision"]["reasons"][0]
 
 
+def test_of_a_canary_the_copy_is_the_old_releases(running, registry, store, make_reply):
+    running.start("intents", Mode.CANARY, _plan(act=False))
+    new, old = make_reply("2", logits=(0.0, 2.0, 0.0)), make_reply("1")
+    running.compared("intents", REQUEST, new, old, 0.008, 0.004)
+    running.compared("intents", REQUEST, new, EngineError("no memory"), 0.008, 0.001)
+    _until(lambda: running.records()["intents"].evidence.new.requests == 2)
+    evidence = running.records()["intents"].evidence
+    assert (evidence.old.latencies_ms, evidence.new.latencies_ms) == ([4.0], [8.0, 8.0])
+    assert (evidence.old.errors, evidence.new.errors) == (1, 0)
+    assert (evidence.compared, evidence.agreement) == (1, 0)
+
+
 def test_without_leave_to_act_it_only_says_what_it_would_do(running, registry, store, make_reply):
     running.start("intents", Mode.SHADOW, _plan(act=False))
     _compare(running, make_reply, 400)
