@@ -20,7 +20,7 @@ from octavo.serve.http.body import ClientGone, body_from_json, check_media, read
 from octavo.serve.http.errors import Dialect, content_from_refusal, headers_from_refusal
 from octavo.serve.http.exchange import Answer, Call, json_answer
 from octavo.serve.http.keys import check_key, digests_of
-from octavo.serve.http.patience import while_awaited
+from octavo.serve.http.patience import Overdue, while_awaited
 from octavo.serve.http.refusals import MethodNotAllowed
 from octavo.serve.http.settings import ApiSettings
 from octavo.serve.refusals import BadRequest, Refusal
@@ -108,9 +108,10 @@ class Endpoint:
             check_media(headers, binary=self._reads_bytes)
 
     def _refused(self, refusal: Refusal, call: Call | None) -> Answer:
+        asked = None if call is None else call.asked
         # The service tells of what it refuses itself.
-        if self._listener is not None and (call is None or not call.asked):
-            self._listener.refused("", refusal.reason)
+        if self._listener is not None and (asked is None or isinstance(refusal, Overdue)):
+            self._listener.refused(asked or "", refusal.reason)
         answer = json_answer(content_from_refusal(refusal, self.operation.dialect), refusal.status)
         return msgspec.structs.replace(answer, headers=(*answer.headers, *headers_from_refusal(refusal)))
 
