@@ -133,9 +133,8 @@ class Scheduler:
             left = [*self._inbox, *(job_of(work) for work in self._queue.works())]
             self._settle([(job, Unavailable("The service has stopped.")) for job in left])
             self._wake.notify_all()
-        for thread in self._threads:
-            # A worker in a call that never ends must not keep the process.
-            thread.join(drain_s if drained else 1.0)
+        for thread in self._threads if drained else ():  # a worker in a call that never ends is not waited for
+            thread.join()
         return drained
 
     # The workers.
@@ -213,17 +212,16 @@ class Scheduler:
         settled: list[Settled] = []
         try:
             batch = tokens_from_jobs(jobs)
+            row = 0
+            for job in jobs:
+                job.read(batch, row, self._cache)
+                row += len(job.inputs)
         except BaseException as error:  # a panic in the tokenizer's Rust code is no Exception
             if len(jobs) > 1:  # one of them is at fault: each alone
                 for job in jobs:
                     self._tokenize([job])
                 return
             settled.append((jobs[0], refusal_from_reading(error)))
-        else:
-            row = 0
-            for job in jobs:
-                job.read(batch, row, self._cache)
-                row += len(job.inputs)
         now_s = self._clock()
         read = [job for job in jobs if job.batch is not None]
         for job in read:
@@ -254,30 +252,34 @@ class Scheduler:
 
     def _run(self, batch: Batch) -> None:
         """Run a batch and answer the requests that it completes."""
-        parts = batch.parts
-        release = job_of(parts[0].work).release
         started_s = self._clock()
+        ran: BatchRun | None = None
         try:
-            tokens = batch_from_parts(parts)
-            values = release.model.engine.run(tokens)
-            chunks = chunks_from_outputs(parts, values, tokens.read_offsets)
+            settled, ran = self._computed(batch.parts)
         except BaseException as error:  # whatever an engine raises, the worker lives on
             refusal = refusal_from_engine(error)
-            with self._lock:
-                self._put_down(parts)
-                self._settle([(job_of(part.work), refusal) for part in parts])
-            return
+            settled = [(job_of(part.work), refusal) for part in batch.parts]
+        with self._lock:
+            if ran is not None:
+                pace = self._admission.paces[job_of(batch.parts[0].work).release.info.sha256]
+                pace.ran(batch.tokens, self._clock() - started_s + ran.tokenize_s)
+            self._put_down(batch.parts)
+            self._settle(settled)
+        if ran is not None:
+            self._listener.ran(ran)
+
+    def _computed(self, parts: Sequence[Part]) -> tuple[list[Settled], BatchRun]:
+        """Return the replies of the requests that a batch completes. Raises what the engine does."""
+        release = job_of(parts[0].work).release
+        tokens = batch_from_parts(parts)
+        started_s = self._clock()
+        values = release.model.engine.run(tokens)
         ended_s = self._clock()
+        chunks = chunks_from_outputs(parts, values, tokens.read_offsets)
         with self._lock:
             completed = _completed(parts, chunks, (started_s, ended_s))
         settled = replies_from_batch(completed, parts, Outputs(values, tokens.read_offsets), self._cache, ended_s)
-        tokenize_s = sum(_tokenize_share_s(part) for part in parts)
-        with self._lock:
-            pace = self._admission.paces[release.info.sha256]
-            pace.ran(batch.tokens, self._clock() - started_s + tokenize_s)
-            self._put_down(parts)
-            self._settle(settled)
-        self._listener.ran(_run_of(release, tokens, tokenize_s, ended_s - started_s))
+        return settled, _run_of(release, tokens, sum(map(_tokenize_share_s, parts)), ended_s - started_s)
 
     # The books. The lock is held.
 
