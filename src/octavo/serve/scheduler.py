@@ -103,6 +103,7 @@ class Scheduler:
             self._admission.check(release, job.level)
             most = len(job.inputs) * job.release.info.max_length
             self._count(job, min(most, self._admission.paces[release].tokens_from_bytes(job.size_bytes)), requests=1)
+            self._tell(job.release.info.model)
             self._inbox.append(job)
             if self._idle:
                 self._wake.notify()
@@ -202,6 +203,7 @@ class Scheduler:
             tokens = ends[part.stop - 1] - (ends[part.start - 1] if part.start else 0)
             job.in_hand += 1
             self._count(job, -tokens, requests=-1 if part.stop == len(ends) else 0)
+        self._tell(job_of(batch.parts[0].work).release.info.model)
         self._in_hand += len(batch.parts)
         if self._idle and len(self._queue):
             self._wake.notify()
@@ -249,6 +251,7 @@ class Scheduler:
                 job.work = job.to_run()
                 self._count(job, job.work.ends[-1] - job.queued_tokens)
                 self._queue.offer(job.work)
+        self._tell(jobs[0].release.info.model)
 
     def _run(self, batch: Batch) -> None:
         """Run a batch and answer the requests that it completes."""
@@ -325,6 +328,7 @@ class Scheduler:
             self._inbox.remove(job)
         if job.queued_tokens:
             self._count(job, -job.queued_tokens, requests=-1)
+            self._tell(job.release.info.model)
         if not job.in_hand:
             self._let_go(job)
 
@@ -337,14 +341,18 @@ class Scheduler:
             self._wake.notify_all()
 
     def _count(self, job: Job, tokens: int, requests: int = 0) -> None:
-        """Count what a job has in the queue, and tell."""
+        """Count what a job has in the queue."""
         info = job.release.info
         job.queued_tokens += tokens
         self._admission.add(info.sha256, job.level, tokens, requests)
         queued = self._queued.setdefault(info.model, [0, 0])
         queued[0] += requests
         queued[1] += tokens
-        self._listener.queued(info.model, queued[0], queued[1])
+
+    def _tell(self, model: str) -> None:
+        """Tell what a model has in the queue. Whoever has counted calls this, once."""
+        requests, tokens = self._queued[model]
+        self._listener.queued(model, requests, tokens)
 
     def _budget_of(self, release: object) -> int:
         assert isinstance(release, LoadedRelease)

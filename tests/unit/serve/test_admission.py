@@ -48,9 +48,9 @@ def test_the_wait_is_what_goes_before_over_how_fast_all_workers_go():
 
 def test_who_would_wait_too_long_is_refused_with_the_time_until_there_is_room():
     books = admission()
-    books.add("a", 0, 240, requests=3)
+    books.add("a", 0, 210, requests=3)
     books.check("a", 0)
-    books.add("a", 0, 60, requests=1)
+    books.add("a", 0, 90, requests=1)
     with pytest.raises(Overloaded) as raised:
         books.check("a", 0)
     assert raised.value.retry_after_s == pytest.approx(0.3 - 0.125)
@@ -84,9 +84,9 @@ def test_copies_are_the_first_to_be_refused():
 
 
 def test_a_batch_of_a_slow_release_is_smaller_so_that_it_ends_soon():
-    assert admission(0.001).budget("a") == pytest.approx(31, abs=1)
-    assert admission(0.00001).budget("a") == pytest.approx(3125, abs=1)
-    assert admission(1.0).budget("a") == 32
+    assert admission(0.0001).budget("a") == pytest.approx(156, abs=1)
+    assert admission(0.00001).budget("a") == pytest.approx(1562, abs=1)
+    assert admission(1.0).budget("a") == 64
     assert Admission(0.25, 1).budget("a") > 10**6
 
 
