@@ -18,7 +18,7 @@ def _commands() -> list[list[str]]:
     text = "\n".join(block for block in blocks if block.startswith("curl"))
     for theirs, ours in NAMES.items():
         text = text.replace(theirs, ours)
-    return [shlex.split(line) for line in text.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
 
 
 @pytest.mark.parametrize("command", _commands(), ids=lambda command: command[1])
