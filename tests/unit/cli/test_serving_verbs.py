@@ -20,7 +20,7 @@ def _own_cache(own_cache):
 
 
 def _running(store="/stores/a"):
-    return Running(os.getpid(), store, "127.0.0.1", 8000, 8001, "secret", "2026")
+    return Running(os.getpid(), store, "127.0.0.1", 8000, "127.0.0.1", 8001, "secret", "2026")
 
 
 @pytest.fixture
@@ -135,7 +135,10 @@ def test_a_running_service_is_asked(octavo, asked):
 
 
 def test_of_several_services_one_has_to_be_named(octavo, asked):
-    with announced(_running("/stores/a")), announced(Running(1, "/stores/b", "127.0.0.1", 1, 2, "k", "2026")):
+    with (
+        announced(_running("/stores/a")),
+        announced(Running(1, "/stores/b", "127.0.0.1", 1, "127.0.0.1", 2, "k", "2026")),
+    ):
         ran = octavo("status")
         assert ran.code == 2
         assert "--store /stores/a | /stores/b" in ran.err

@@ -32,7 +32,7 @@ def _answering(status, body):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield Running(7, "store", "0.0.0.0", 8000, server.server_port, "secret", "2026"), asked
+        yield Running(7, "store", "127.0.0.1", 8000, "0.0.0.0", server.server_port, "secret", "2026"), asked
     finally:
         server.shutdown()
         thread.join()
