@@ -26,7 +26,7 @@ from octavo.serve.answering import (
     tokens_from_jobs,
 )
 from octavo.serve.cache import OutputCache
-from octavo.serve.cores import switch_off_pools
+from octavo.serve.cores import prepare_process
 from octavo.serve.job import Job, job_of
 from octavo.serve.loaded import LoadedRelease
 from octavo.serve.queue import Batch, BatchQueue, Drop, Idle, Limits, Part, Wait
@@ -80,8 +80,8 @@ class Scheduler:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the workers."""
-        switch_off_pools()
+        """Prepare the process (see `cores`), and start the workers."""
+        prepare_process()
         for number in range(self._limits.workers):
             thread = threading.Thread(target=self._work, name=f"octavo-worker-{number}", daemon=True)
             self._threads.append(thread)
