@@ -26,12 +26,13 @@ from octavo.serve.answering import (
     tokens_from_jobs,
 )
 from octavo.serve.cache import OutputCache
-from octavo.serve.cores import prepare_process
+from octavo.serve.cores import plan_cores, prepare_process
 from octavo.serve.job import Job, job_of
 from octavo.serve.loaded import LoadedRelease
 from octavo.serve.queue import Batch, BatchQueue, Drop, Idle, Limits, Part, Wait
 from octavo.serve.refusals import DeadlineExceeded, Overloaded, TooLarge, Unavailable
 from octavo.serve.service import BatchRun, Listener, Reply
+from octavo.serve.settings import ServeSettings
 from octavo.text.batch import TokenBatch
 from octavo.types import Outputs
 
@@ -365,6 +366,18 @@ class Scheduler:
 
     def _is_empty(self) -> bool:
         return not self._inbox and not len(self._queue) and not self._in_hand
+
+
+def scheduler_from_settings(settings: ServeSettings, listener: Listener) -> Scheduler:
+    """Return a scheduler by the settings and the plan of cores; it is not started."""
+    limits = Limits(
+        max_batch_tokens=settings.max_batch_tokens,
+        batch_wait_s=settings.batch_wait_ms / 1000,
+        max_queue_s=settings.max_queue_ms / 1000,
+        workers=plan_cores(settings.workers).workers,
+    )
+    cache = OutputCache(settings.cache_entries) if settings.cache_entries else None
+    return Scheduler(limits, listener, cache=cache, max_tokens=settings.max_tokens)
 
 
 def _completed(parts: Sequence[Part], chunks: Sequence[Outputs], span: tuple[float, float]) -> list[Job]:
