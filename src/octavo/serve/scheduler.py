@@ -147,7 +147,8 @@ class Scheduler:
             if isinstance(task, Batch):
                 self._run(task)
             else:
-                self._tokenize(task)
+                for jobs in _by_release(task):
+                    self._tokenize(jobs)
             # In turns: a stream of small requests would keep a worker reading and never running.
             to_run_first = not isinstance(task, Batch)
 
@@ -180,13 +181,12 @@ class Scheduler:
                 self._idle -= 1
 
     def _bite(self) -> list[Job]:
-        """Take jobs of one release out of the inbox. The lock is held."""
-        release = self._inbox[0].release
+        """Take the oldest jobs out of the inbox. The lock is held."""
         jobs: list[Job] = []
         size_bytes = 0
-        while self._inbox and self._inbox[0].release is release:
+        while self._inbox and len(jobs) < _BITE_REQUESTS:
             size_bytes += self._inbox[0].size_bytes
-            if jobs and (size_bytes > _BITE_BYTES or len(jobs) == _BITE_REQUESTS):
+            if jobs and size_bytes > _BITE_BYTES:
                 break
             job = self._inbox.popleft()
             job.in_hand = 1
@@ -378,6 +378,16 @@ def scheduler_from_settings(settings: ServeSettings, listener: Listener) -> Sche
     )
     cache = OutputCache(settings.cache_entries) if settings.cache_entries else None
     return Scheduler(limits, listener, cache=cache, max_tokens=settings.max_tokens)
+
+
+def _by_release(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:
+    """Divide jobs by release, each in order."""
+    if all(job.release is jobs[0].release for job in jobs):
+        return [jobs]
+    divided: dict[LoadedRelease, list[Job]] = {}
+    for job in jobs:
+        divided.setdefault(job.release, []).append(job)
+    return divided.values()
 
 
 def _completed(parts: Sequence[Part], chunks: Sequence[Outputs], span: tuple[float, float]) -> list[Job]:

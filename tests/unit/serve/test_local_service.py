@@ -155,6 +155,22 @@ def test_what_arrives_while_an_engine_is_at_work_goes_together():
     run(go())
 
 
+def test_requests_for_two_models_in_turns_go_together_by_model():
+    async def go():
+        one, other = held(fake_release()), fake_release(model="ranks")
+        async with serving(one, other) as s:
+            first = s.start("first")
+            await at_work(one)
+            others = [s.start(f"{i}", model=("intents", "ranks")[i % 2]) for i in range(10)]
+            await asyncio.sleep(0)
+            engine_of(one).gate.set()
+            await asyncio.gather(first, *others)
+            assert [len(batch) for batch in engine_of(one).batches] == [1, 5]
+            assert [len(batch) for batch in engine_of(other).batches] == [5]
+
+    run(go())
+
+
 def test_a_batch_waits_for_company_until_it_is_full():
     async def go():
         release = fake_release()
