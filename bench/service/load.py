@@ -124,7 +124,8 @@ class _Sender:
         self.answered: list[Answered] = []
 
     async def send(self, due_s: float, started_s: float, body: int) -> None:
-        status, headers, content = 0, {}, b""
+        status, content = 0, b""
+        headers: dict[str, str] = {}
         for _ in range(2):  # an idle connection may have been closed by the server just now: try once more
             connection = await self._connection()
             if connection is None:
@@ -234,14 +235,10 @@ def percentile_ms(answered: Sequence[Answered], share: float) -> float:
 
 
 def main() -> None:
-    try:
-        import uvloop
+    import uvloop
 
-        run = uvloop.run
-    except ImportError:
-        run = asyncio.run
     load = Load(**json.loads(sys.stdin.read()))
-    answered = run(_open_loop(load) if load.rate_rps else _closed_loop(load))
+    answered = uvloop.run(_open_loop(load) if load.rate_rps else _closed_loop(load))
     json.dump([list(asdict(one).values()) for one in answered], sys.stdout)
 
 
