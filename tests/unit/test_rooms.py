@@ -47,6 +47,7 @@ def test_every_room_is_known() -> None:
     [
         *("octavo", "octavo.store.model", "octavo.ladder.recertify", "octavo.ladder.planning"),
         *("octavo.certify.report", "octavo.cli", "octavo.recipe"),
+        *("octavo.serve.http.app", "octavo.serve.grpc.server"),
     ],
 )
 def test_serving_imports_no_torch(module: str) -> None:
