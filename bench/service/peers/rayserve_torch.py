@@ -37,6 +37,7 @@ class Classifier:
 if __name__ == "__main__":
     ray.init(num_cpus=2, include_dashboard=False, configure_logging=True, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[2])})
-    serve.run(Classifier.bind(sys.argv[1]), route_prefix="/")
+    deployment: Any = Classifier  # the decorator has made it one
+    serve.run(deployment.bind(sys.argv[1]), route_prefix="/")
     while True:
         time.sleep(1.0)
