@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-zh test test-slow test-native lint format bench bench-engines docs clean
+.PHONY: help demo demo-zh test test-slow test-native lint format bench bench-engines bench-swap bench-overload bench-serving docs clean
 
 help:  ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo  ## Fine-tune, compress, certify and query a search stack of four models (10 to 17 minutes on 2 cores)
 	$(BIN)/octavo demo
@@ -46,6 +46,15 @@ bench: $(VENV)/.bench  ## Measure what INT8 costs in accuracy on the sample, wit
 QUICK ?= 1
 bench-engines: $(VENV)/.bench  ## Measure every engine side by side, with peers and the machine's limit (below 10 minutes)
 	$(BIN)/python -m bench.engines $(if $(filter 0,$(QUICK)),,--quick)
+
+bench-swap: $(VENV)/.bench  ## Swap releases under load and count what was lost (QUICK=0: 1,000 swaps)
+	$(BIN)/python -m bench.service.swap $(if $(filter 0,$(QUICK)),,--quick)
+
+bench-overload: $(VENV)/.bench  ## Send three times more than can be served, and see who waits
+	$(BIN)/python -m bench.service.overload $(if $(filter 0,$(QUICK)),,--quick)
+
+bench-serving: $(VENV)/.bench  ## The engine's share of serving, and what a p99 allows, with peers
+	$(BIN)/python -m bench.service.serving $(if $(filter 0,$(QUICK)),,--quick)
 
 docs: $(VENV)/.dev  ## Run every command block of the documentation
 	$(BIN)/python -m pytest tests/docs

@@ -1,0 +1,247 @@
+"""Open-loop load over HTTP, from a process of its own: requests leave when they are due, whatever became of the others.
+
+Latency counts from the time a request was due, so that a server that stalls cannot hide the requests that it kept from
+being sent (coordinated omission). Knows HTTP/1.1 with keep-alive and Content-Length, and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+_MOST_CONNECTIONS = 512
+_GIVE_UP_S = 30.0  # after the last request was due
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What to send.
+
+    Attributes:
+        host: of the server.
+        port: of the server.
+        path: of the endpoint.
+        bodies: JSON bodies, one drawn for each request.
+        rate_rps: requests per second, Poisson; 0 for closed loop: `workers` connections that never wait.
+        seconds: for how long.
+        seed: of arrivals and bodies.
+        workers: connections of a closed loop.
+        keep_bodies: whether answers are kept whole.
+    """
+
+    host: str
+    port: int
+    path: str
+    bodies: Sequence[str]
+    rate_rps: float
+    seconds: float
+    seed: int = 0
+    workers: int = 64
+    keep_bodies: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One request and what came of it.
+
+    Attributes:
+        due_s: when it was to be sent, since the start.
+        latency_s: from then to the last byte of the answer.
+        status: of HTTP; 0 where the connection broke or nothing came.
+        body: number of the body that was sent.
+        version: of the release that answered, by its header.
+        retry_after_s: as a refusal says; 0 without one.
+        answer: the body, where it was to be kept.
+    """
+
+    due_s: float
+    latency_s: float
+    status: int
+    body: int
+    version: str = ""
+    retry_after_s: float = 0.0
+    answer: str = ""
+
+
+class _Connection(asyncio.Protocol):
+    """One connection with at most one request on its way."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.answer: asyncio.Future[tuple[int, dict[str, str], bytes]] | None = None
+        self.buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        head, found, rest = self.buffer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        status_line, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        length = int(headers.get("content-length", 0))
+        if len(rest) < length:
+            return
+        self.buffer = rest[length:]
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result((int(status_line.split()[1]), headers, rest[:length]))
+        if headers.get("connection", "").lower() == "close" and self.transport is not None:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result((0, {}, b""))
+
+    async def ask(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
+        if self.transport is None:
+            return 0, {}, b""
+        self.answer = asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        return await self.answer
+
+
+class _Sender:
+    """Sends requests over as many connections as are busy at once."""
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.idle: deque[_Connection] = deque()
+        self.open = 0
+        self.requests = [_request(load, body) for body in load.bodies]
+        self.answered: list[Answered] = []
+
+    async def send(self, due_s: float, started_s: float, body: int) -> None:
+        status, content = 0, b""
+        headers: dict[str, str] = {}
+        for _ in range(2):  # an idle connection may have been closed by the server just now: try once more
+            connection = await self._connection()
+            if connection is None:
+                break
+            status, headers, content = await connection.ask(self.requests[body])
+            if connection.transport is not None:
+                self.idle.append(connection)
+            else:
+                self.open -= 1
+            if status:
+                break
+        self.answered.append(
+            Answered(
+                due_s,
+                time.perf_counter() - started_s - due_s,
+                status,
+                body,
+                headers.get("x-octavo-version", ""),
+                float(headers.get("x-retry-after-ms", 0)) / 1e3 or float(headers.get("retry-after", 0)),
+                content.decode("utf-8", "replace") if self.load.keep_bodies else "",
+            )
+        )
+
+    async def _connection(self) -> _Connection | None:
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.transport is not None:
+                return connection
+            self.open -= 1
+        if self.open >= _MOST_CONNECTIONS:
+            await asyncio.sleep(0.001)
+            return await self._connection()
+        self.open += 1
+        try:
+            _, protocol = await asyncio.get_running_loop().create_connection(
+                _Connection, self.load.host, self.load.port
+            )
+        except OSError:
+            self.open -= 1
+            return None
+        return protocol
+
+
+def _request(load: Load, body: str) -> bytes:
+    content = body.encode()
+    head = (
+        f"POST {load.path} HTTP/1.1\r\nHost: {load.host}:{load.port}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    )
+    return head.encode() + content
+
+
+async def _open_loop(load: Load) -> list[Answered]:
+    rng, sender = random.Random(load.seed), _Sender(load)
+    started_s, due_s = time.perf_counter(), 0.0
+    tasks: set[asyncio.Task[None]] = set()
+    while (due_s := due_s + rng.expovariate(load.rate_rps)) < load.seconds:
+        if (wait_s := started_s + due_s - time.perf_counter()) > 0:
+            await asyncio.sleep(wait_s)
+        task = asyncio.create_task(sender.send(due_s, started_s, rng.randrange(len(load.bodies))))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    if tasks:
+        await asyncio.wait(tasks, timeout=_GIVE_UP_S)
+    lost = len(tasks)
+    for task in tasks:
+        task.cancel()
+    return sender.answered + [Answered(load.seconds, math.inf, 0, 0)] * lost
+
+
+async def _closed_loop(load: Load) -> list[Answered]:
+    rng, sender = random.Random(load.seed), _Sender(load)
+    started_s = time.perf_counter()
+
+    async def work() -> None:
+        while (now_s := time.perf_counter() - started_s) < load.seconds:
+            await sender.send(now_s, started_s, rng.randrange(len(load.bodies)))
+
+    await asyncio.gather(*(work() for _ in range(load.workers)))
+    return sender.answered
+
+
+class Sending:
+    """A load that another process sends. Wait for `result`."""
+
+    def __init__(self, load: Load) -> None:
+        command = [sys.executable, "-m", "bench.service.load"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(asdict(load)))
+        self._process.stdin.close()
+        self._process.stdin = None
+
+    @property
+    def is_done(self) -> bool:
+        return self._process.poll() is not None
+
+    def result(self) -> list[Answered]:
+        written, _ = self._process.communicate()
+        return [Answered(*fields) for fields in json.loads(written)]
+
+
+def percentile_ms(answered: Sequence[Answered], share: float) -> float:
+    """Return a percentile of the latencies in milliseconds, by the nearest rank."""
+    ordered = sorted(one.latency_s for one in answered)
+    return 1e3 * ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
+
+
+def main() -> None:
+    import uvloop
+
+    load = Load(**json.loads(sys.stdin.read()))
+    answered = uvloop.run(_open_loop(load) if load.rate_rps else _closed_loop(load))
+    json.dump([list(asdict(one).values()) for one in answered], sys.stdout)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    main()
