@@ -40,6 +40,7 @@ class _Bound:
     batch_sequences: Histogram
     batch_tokens: Histogram
     padding: Histogram
+    engine_cpu: Counter
 
 
 class Metrics:
@@ -79,6 +80,7 @@ class Metrics:
         self._padding = histogram(
             "padding_ratio", "Share of a batch that would be padding, were it padded to its longest.", _SHARES, *version
         )
+        self._engine_cpu = counter("engine_cpu_seconds_total", "CPU time inside the engine.", *version)
         self._refused = counter("refused_total", "Requests refused.", "model", "reason")
         self._queue_requests = gauge("queue_requests", "Requests that wait.", "model")
         self._queue_tokens = gauge("queue_tokens", "Tokens that wait; estimated until they are counted.", "model")
@@ -112,6 +114,7 @@ class Metrics:
         bound = self._bound.get((batch.model, batch.version)) or self._bind(batch.model, batch.version)
         bound.batch_sequences.observe(batch.sequences)
         bound.batch_tokens.observe(batch.tokens)
+        bound.engine_cpu.inc(batch.compute_cpu_s)
         bound.padding.observe(1 - batch.tokens / max(batch.padded_tokens, batch.tokens, 1))
 
     def queued(self, model: str, requests: int, tokens: int) -> None:
@@ -145,6 +148,7 @@ class Metrics:
                 batch_sequences=self._batch_sequences.labels(model, version),
                 batch_tokens=self._batch_tokens.labels(model, version),
                 padding=self._padding.labels(model, version),
+                engine_cpu=self._engine_cpu.labels(model, version),
             )
             self._bound[model, version] = bound
             return bound
@@ -158,7 +162,7 @@ class Metrics:
             self._stages.remove(model, known[0], stage)
         for metric in (
             *(self._requests, self._inputs, self._tokens, self._lookups, self._hits),
-            *(self._batch_sequences, self._batch_tokens, self._padding),
+            *(self._batch_sequences, self._batch_tokens, self._padding, self._engine_cpu),
         ):
             metric.remove(model, known[0])
 

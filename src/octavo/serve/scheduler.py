@@ -277,13 +277,15 @@ class Scheduler:
         release = job_of(parts[0].work).release
         tokens = batch_from_parts(parts)
         started_s = self._clock()
+        cpu_s = time.thread_time()
         values = release.model.engine.run(tokens)
+        cpu_s = time.thread_time() - cpu_s
         ended_s = self._clock()
         chunks = chunks_from_outputs(parts, values, tokens.read_offsets)
         with self._lock:
             completed = _completed(parts, chunks, (started_s, ended_s))
         settled = replies_from_batch(completed, parts, Outputs(values, tokens.read_offsets), self._cache, ended_s)
-        return settled, _run_of(release, tokens, sum(map(_tokenize_share_s, parts)), ended_s - started_s)
+        return settled, _run_of(release, tokens, sum(map(_tokenize_share_s, parts)), ended_s - started_s, cpu_s)
 
     # The books. The lock is held.
 
@@ -407,11 +409,13 @@ def _tokenize_share_s(part: Part) -> float:
     return job_of(part.work).tokenize_share_s * (part.stop - part.start) / len(part.work.ends)
 
 
-def _run_of(release: LoadedRelease, tokens: TokenBatch, tokenize_s: float, compute_s: float) -> BatchRun:
+def _run_of(
+    release: LoadedRelease, tokens: TokenBatch, tokenize_s: float, compute_s: float, compute_cpu_s: float
+) -> BatchRun:
     rows = len(tokens)
     padded = tokens.tokens if rows == 1 else rows * tokens.max_length
     info = release.info
-    return BatchRun(info.model, info.version, rows, tokens.tokens, padded, tokenize_s, compute_s)
+    return BatchRun(info.model, info.version, rows, tokens.tokens, padded, tokenize_s, compute_s, compute_cpu_s)
 
 
 def _set(settled: Sequence[Settled]) -> None:

@@ -133,6 +133,7 @@ class BatchRun:
         padded_tokens: that the batch would take if each sequence were padded to the longest.
         tokenize_s: of its texts.
         compute_s: of the engine.
+        compute_cpu_s: CPU time of the thread that called the engine; one with threads of its own uses more.
     """
 
     model: str
@@ -142,6 +143,7 @@ class BatchRun:
     padded_tokens: int
     tokenize_s: float
     compute_s: float
+    compute_cpu_s: float
 
 
 class Listener(Protocol):

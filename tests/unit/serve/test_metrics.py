@@ -51,6 +51,7 @@ def test_batches_say_how_full_they_are(make_batch_run):
     assert _value(metrics, "batch_tokens_sum", **VERSION) == 30
     assert _value(metrics, "batch_sequences_sum", **VERSION) == 4
     assert _value(metrics, "padding_ratio_sum", **VERSION) == pytest.approx(0.25)
+    assert _value(metrics, "engine_cpu_seconds_total", **VERSION) == pytest.approx(3e-3)
 
 
 def test_refusals_queues_and_swaps():
