@@ -7,7 +7,7 @@ service runs, each release for itself.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from octavo.serve.queue import LOWEST, level_of
 from octavo.serve.refusals import Overloaded
@@ -82,7 +82,17 @@ class Admission:
     max_queue_s: float
     workers: int
     paces: defaultdict[str, Pace] = field(default_factory=lambda: defaultdict(Pace))
+    _met: dict[str, Pace] = field(default_factory=dict)  # by model, the last one
     _backlogs: dict[tuple[str, int], _Backlog] = field(default_factory=dict)
+
+    def meet(self, release: str, model: str) -> Pace:
+        """Return the pace of a release; a new one is taken to be like the one of its model that was met last."""
+        pace = self.paces.get(release)
+        if pace is None:
+            like = self._met.get(model)
+            pace = self.paces[release] = Pace() if like is None else replace(like)
+        self._met[model] = pace
+        return pace
 
     def check(self, release: str, level: int) -> None:
         """Let a request of a level in, or refuse it.

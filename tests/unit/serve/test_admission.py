@@ -75,6 +75,17 @@ def test_a_release_that_never_ran_may_gather_some_requests():
     books.check("b", 0)
 
 
+def test_a_new_release_is_taken_to_be_like_the_last_one_of_its_model():
+    """Else every swap under load would begin with refusals."""
+    books = Admission(0.25, 1)
+    books.meet("old", "intents").ran(1000, 0.5)
+    new = books.meet("new", "intents")
+    assert new.seconds_per_token == pytest.approx(0.0005)
+    new.ran(100_000, 1.0)
+    assert books.meet("old", "intents").seconds_per_token == pytest.approx(0.0005)
+    assert books.meet("other", "ranks").seconds_per_token is None
+
+
 def test_copies_are_the_first_to_be_refused():
     books = admission()
     books.add("a", 0, 50, requests=1)
