@@ -102,9 +102,9 @@ class Scheduler:
             if self._closed:
                 raise Unavailable("The service is stopping.")
             pace = self._admission.meet(info.sha256, info.model)
-            self._admission.check(info.sha256, job.level)
-            most = len(job.inputs) * info.max_length
-            self._count(job, min(most, pace.tokens_from_bytes(job.size_bytes)), requests=1)
+            tokens = min(len(job.inputs) * info.max_length, pace.tokens_from_bytes(job.size_bytes))
+            self._admission.check(info.sha256, job.level, tokens)
+            self._count(job, tokens, requests=1)
             self._tell(info.model)
             self._inbox.append(job)
             if self._idle:
