@@ -97,14 +97,15 @@ class Scheduler:
             Overloaded: there is no room.
             Unavailable: the service is stopping. In either case the pin is still the caller's.
         """
-        release = job.release.info.sha256
+        info = job.release.info
         with self._lock:
             if self._closed:
                 raise Unavailable("The service is stopping.")
-            self._admission.check(release, job.level)
-            most = len(job.inputs) * job.release.info.max_length
-            self._count(job, min(most, self._admission.paces[release].tokens_from_bytes(job.size_bytes)), requests=1)
-            self._tell(job.release.info.model)
+            pace = self._admission.meet(info.sha256, info.model)
+            tokens = min(len(job.inputs) * info.max_length, pace.tokens_from_bytes(job.size_bytes))
+            self._admission.check(info.sha256, job.level, tokens)
+            self._count(job, tokens, requests=1)
+            self._tell(info.model)
             self._inbox.append(job)
             if self._idle:
                 self._wake.notify()
