@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import sys
 import threading
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from bench.service.releases import MODEL, sample_store
 from bench.service.server import HOST, Server, free_port, octavo_server, server
 
 _BOUND_MS = 50.0
+_FIRST_RPS = 20.0
+_STEP = 1.2
 _PEERS = {"fastapi": "fastapi_torch", "litserve": "litserve_torch", "ray": "rayserve_torch"}
 
 
@@ -42,6 +45,7 @@ def main() -> None:
             measured[f"share_of_engine_b{texts}"], measured[f"cpu_ms_per_text_b{texts}"] = _share(
                 ours, _bodies(golden, texts, MODEL), texts, seconds
             )
+        print(json.dumps(measured), file=sys.stderr)
         measured["octavo_rps"] = _most_rps(ours.port, "/v1/classify", _bodies(golden, 1, MODEL), seconds)
     measured["peers_rps"], measured["does_not_run"] = {}, {}
     for package, script in _PEERS.items():
@@ -49,6 +53,7 @@ def main() -> None:
             measured["does_not_run"][script] = f"{package} is not installed"
             continue
         try:
+            print(f"{script} ...", file=sys.stderr)
             with _peer(script, teacher) as peer:
                 measured["peers_rps"][script] = _most_rps(peer.port, "/predict", _bodies(golden, 1, ""), seconds)
         except RuntimeError as error:
@@ -96,18 +101,18 @@ def _peer(script: str, teacher: Path) -> AbstractContextManager[Server]:
 
 
 def _most_rps(port: int, path: str, bodies: Sequence[str], seconds: float) -> float:
-    """Return the highest rate whose p99 stays within the bound, to within a tenth."""
+    """Return the highest rate whose p99 stays within the bound, to within a fifth."""
 
     def keeps(rate_rps: float) -> bool:
         answered = Sending(Load(HOST, port, path, bodies, rate_rps, seconds, seed=int(rate_rps))).result()
         return all(one.status == 200 for one in answered) and percentile_ms(answered, 0.99) <= _BOUND_MS
 
-    Sending(Load(HOST, port, path, bodies, 10.0, 3.0)).result()  # warm
-    low, high = 0.0, 10.0
+    Sending(Load(HOST, port, path, bodies, 10.0, 2.0)).result()  # warm
+    low, high = 0.0, _FIRST_RPS
     while keeps(high):
-        low, high = high, 2 * high
-    while high - low > 0.1 * high:
-        middle = (low + high) / 2
+        low, high = high, 3 * high
+    while high > _STEP * max(low, 1.0):
+        middle = math.sqrt(max(low, 1.0) * high)
         low, high = (middle, high) if keeps(middle) else (low, middle)
     return round(low, 1)
 
