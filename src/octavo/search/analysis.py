@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Set
 
 from tantivy import Filter, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
@@ -56,7 +56,7 @@ def _words(run: str, *, alone: bool) -> Iterator[str]:
         yield run[start : start + 2]
 
 
-def spans(text: str, terms: Collection[str], analyze: TextAnalyzer) -> list[tuple[int, int]]:
+def spans(text: str, terms: Set[str], analyze: TextAnalyzer) -> list[tuple[int, int]]:
     """Return where a text has words of a query, as (start, end) in characters, ascending and apart.
 
     Args:
@@ -66,14 +66,16 @@ def spans(text: str, terms: Collection[str], analyze: TextAnalyzer) -> list[tupl
     """
     found: list[tuple[int, int]] = []
     for run in _RUN.finditer(text):
+        is_cjk = _IS_CJK.match(run.group()) is not None
         for start, end in _places(run.group()):
             word = unicodedata.normalize("NFKC", run.group()[start:end]).casefold()
-            if not set(analyze.analyze(word)).isdisjoint(terms):
-                begin, stop = run.start() + start, run.start() + end
-                if found and begin <= found[-1][1] and _IS_CJK.match(run.group()):
-                    found[-1] = (found[-1][0], stop)  # pairs of neighbours overlap
-                else:
-                    found.append((begin, stop))
+            if terms.isdisjoint([word] if is_cjk else analyze.analyze(word)):
+                continue
+            begin, stop = run.start() + start, run.start() + end
+            if is_cjk and found and begin <= found[-1][1]:  # pairs of neighbours overlap
+                found[-1] = (found[-1][0], max(stop, found[-1][1]))
+            else:
+                found.append((begin, stop))
     return found
 
 

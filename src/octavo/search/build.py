@@ -4,8 +4,8 @@
               └► terms and what is shown ─► tantivy ────────────────────┴► .draft ─► hashes ─► <version>, `current`
 
 How far the work is gets recorded every half minute. A run that was cut off anywhere goes on from there, if nothing that
-it depends on has changed; what lies beyond the record is cut off first. One process at a time writes to an index; readers
-keep the version that they opened.
+it depends on has changed; what lies beyond the record is cut off first. One process at a time writes to an index;
+readers keep the version that they opened.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -59,7 +59,7 @@ class Change:
     """
 
     corpus: Path | None
-    names: FieldNames = FieldNames()
+    names: FieldNames = field(default_factory=FieldNames)
     delete: Path | None = None
     update: bool = False
 
@@ -298,8 +298,8 @@ def _check_same_lineage(base: Index, embedder: Embedder) -> None:
     ours, theirs = embedder.lineage, base.manifest.vectors_by
     if ours.release_sha256 != theirs.release_sha256:
         raise ReleaseError(
-            f"{base.folder}: its vectors were made by {theirs.model} {theirs.version}, and the new ones would be made by "
-            f"{ours.model} {ours.version}. Update it with that release, or index the whole corpus again."
+            f"{base.folder}: its vectors were made by {theirs.model} {theirs.version}, and {ours.model} {ours.version} "
+            "would make the new ones. Update it with that release, or index the whole corpus again."
         )
 
 

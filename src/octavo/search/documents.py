@@ -124,7 +124,9 @@ def _csv_rows(path: Path, done: Callable[[int], None]) -> Iterator[tuple[str, Js
             for number, row in enumerate(reader, 1):
                 where = f"{path}:{reader.line_num}"
                 if None in row:
-                    raise InputError(f"{where}: the row has more cells than the header. Quote cells with commas in them.")
+                    raise InputError(
+                        f"{where}: the row has more cells than the header. Quote cells with commas in them."
+                    )
                 yield where, dict(row)
                 if number % _ROWS_A_REPORT == 0:
                     done(file.tell() - told)
@@ -144,10 +146,14 @@ def _text_lines(file: io.BufferedReader, path: Path) -> Iterator[str]:
         while line := text.readline(_LINE_CHARACTERS):
             number += 1
             if len(line) >= _LINE_CHARACTERS:
-                raise InputError(f"{path}:{number}: the line has over {_LINE_CHARACTERS:,} characters; this is no corpus.")
+                raise InputError(
+                    f"{path}:{number}: the line has over {_LINE_CHARACTERS:,} characters; this is no corpus."
+                )
             yield line
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: after line {number} there are bytes that are not UTF-8. Save it as UTF-8.") from error
+        raise InputError(
+            f"{path}: after line {number} there are bytes that are not UTF-8. Save it as UTF-8."
+        ) from error
     finally:
         text.detach()  # it would close the file
 

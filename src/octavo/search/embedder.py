@@ -125,3 +125,29 @@ def _task_of(store: Path, name: str) -> str:
         return read_manifest(store / name / version).task
     except ReleaseError:
         return ""
+
+
+def lineage_release(store: Path, made_by: Lineage) -> Path:
+    """Return the release of a store that made an index's vectors, to make more of them.
+
+    Raises:
+        ReleaseError: it is not there any more.
+    """
+    folder = store / made_by.model / made_by.version
+    if not folder.is_dir() or read_manifest(folder).release_sha256 != made_by.release_sha256:
+        raise ReleaseError(
+            f"{folder}: the release that made the index's vectors is not here any more. "
+            "Name the store that has it, or index the whole corpus again."
+        )
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class NoEmbedder:
+    """Stands where no vector is made, because documents are only deleted."""
+
+    lineage: Lineage
+
+    def vectors(self, texts: Sequence[str]) -> FloatArray:
+        """Refuse: there should have been nothing to do."""
+        raise InputError(f"There are {len(texts)} documents to embed, and no release to do it.")

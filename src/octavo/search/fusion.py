@@ -1,8 +1,8 @@
 """Reciprocal rank fusion: several rankings of the same documents into one, by ranks alone.
 
-A document's score is the sum over rankings of 1 / (k + rank). Scores of BM25 and of vectors cannot be compared; their ranks
-can. Cormack, Clarke and Büttcher (2009), "Reciprocal rank fusion outperforms Condorcet and individual rank learning
-methods". A pure function: knows no index and no model.
+A document's score is the sum over rankings of 1 / (k + rank). Scores of BM25 and of vectors cannot be compared; their
+ranks can. Cormack, Clarke and Büttcher (2009), "Reciprocal rank fusion outperforms Condorcet and individual rank
+learning methods". A pure function: knows no index and no model.
 """
 
 from __future__ import annotations

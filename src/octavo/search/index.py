@@ -92,6 +92,8 @@ def index_folder(path: Path) -> Path:
     if (path / FILE_NAME).is_file():
         return path
     if not path.is_dir():
-        raise ReleaseError(f"{path}: there is no such index. Make one: octavo search index STORE --corpus … --out {path}")
+        raise ReleaseError(
+            f"{path}: there is no such index. Make one: octavo search index STORE --corpus … --out {path}"
+        )
     there = ", ".join(version_folders(path)) or "none"
     raise ReleaseError(f"{path}: no version of the index is current (there are: {there}). Index the corpus again.")

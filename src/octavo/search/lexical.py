@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import tantivy
 from tantivy import FieldType, Occur, Query
 
 from octavo.errors import InputError, ReleaseError
-from octavo.search.analysis import analyzer, spaced_document, spaced_query
+from octavo.search.analysis import analyzer, spaced_document, spaced_query, spans
 from octavo.search.documents import Document
 from octavo.types import FloatArray, IntArray
 
@@ -57,7 +57,9 @@ class Lexical:
             self._index.register_tokenizer(_ANALYZER, analyzer())
             self._searcher = self._index.searcher()
         except (ValueError, OSError) as error:
-            raise ReleaseError(f"{folder}: this BM25 index cannot be opened ({error}). Index the corpus again.") from error
+            raise ReleaseError(
+                f"{folder}: this BM25 index cannot be opened ({error}). Index the corpus again."
+            ) from error
         self._schema = self._index.schema
         self._analyzer = analyzer()
 
@@ -68,6 +70,10 @@ class Lexical:
         """Return the distinct terms that are looked up for a query, in order; at most 64."""
         found = self._analyzer.analyze(spaced_query(query[:_MOST_CHARACTERS]))
         return list(dict.fromkeys(found))[:_MOST_TERMS]
+
+    def spans(self, text: str, query: str) -> list[tuple[int, int]]:
+        """Return where a text has words of a query, as (start, end) in characters."""
+        return spans(text, set(self.terms(query)), self._analyzer)
 
     def search(self, query: str, k: int) -> Hits:
         """Return the `k` documents of the highest BM25, ties by number; none where no term occurs."""
@@ -164,7 +170,7 @@ class LexicalWriter:
 
 
 def link_lexical(source: Path, target: Path) -> None:
-    """Let `target` begin as `source` is. Segments are shared, as tantivy never changes one; the lists of them are not."""
+    """Let `target` begin as `source` is. Segments are shared, as tantivy never changes one; lists of them are not."""
     target.mkdir(parents=True)
     for file in sorted(source.iterdir()):
         if file.name in LOCK_FILES:

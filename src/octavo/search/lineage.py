@@ -1,7 +1,7 @@
 """Which release made an index's vectors of documents, and which releases may look for queries among them.
 
-Vectors of two models have nothing to do with each other, and a wrong pair fails without a word: it finds nonsense. So an
-index names the release that made its vectors. That very release may ask, and so may any release whose certificate
+Vectors of two models have nothing to do with each other, and a wrong pair fails without a word: it finds nonsense. So
+an index names the release that made its vectors. That very release may ask, and so may any release whose certificate
 proves that its queries do as well among vectors of the FP32 reference that made these.
 """
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import faiss
+import faiss as _faiss
 import numpy as np
 
 from octavo.errors import ReleaseError
@@ -21,6 +21,8 @@ from octavo.search.lexical import Hits
 from octavo.types import FloatArray, IntArray
 
 NO_DOCUMENT = -1
+
+faiss: Any = _faiss  # its stubs know neither the keywords nor the arrays that its Python side takes
 
 # The settings of MLPerf's retrieval benchmark.
 _LINKS, _EF_CONSTRUCTION, _EF_SEARCH = 32, 200, 100

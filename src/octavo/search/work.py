@@ -1,7 +1,7 @@
 """What is being written to an index, and how much of it counts: the part of a build that survives an interruption.
 
-`.draft` becomes the next version; `.work` holds what only the build needs. A lock on `.work` keeps a second writer out, and
-the kernel drops it however the first one ends.
+`.draft` becomes the next version; `.work` holds what only the build needs. A lock on `.work` keeps a second writer out,
+and the kernel drops it however the first one ends.
 """
 
 from __future__ import annotations
