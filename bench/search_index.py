@@ -2,8 +2,8 @@
 
     python bench/search_index.py --documents 1000000
 
-Documents are made up, of 8 to 24 words by Zipf's law; vectors are random around as many centres as there are thousands of
-documents, because vectors of real texts lie in clusters and a graph of plain noise is both slower and of no use. No
+Documents are made up, of 8 to 24 words by Zipf's law; vectors are random around as many centres as there are thousands
+of documents, because vectors of real texts lie in clusters and a graph of plain noise is both slower and of no use. No
 model takes part: embedding is as quick as the release is, and is measured elsewhere. The last line is JSON.
 """
 
