@@ -178,6 +178,44 @@ def test_a_late_ranker_leaves_the_fused_order(searcher, service):
     assert answer.problems == ["rank: the deadline passed"]
 
 
+def test_only_rules_wait_for_what_is_understood(searcher, service):
+    service.troubles["intents"] = 60
+    answer = search(searcher, within_s=0.3)
+    assert problems(answer) == {"classify": "the deadline passed"}
+    assert answer.results[0].relevance_score is not None, "ranked all the same"
+    rule = Rule(when=When(slot="what"), match=Match(field="kind", equals="docker"), filter=True)
+    ruled = search(replace(searcher, rules=Rules((rule,))), within_s=0.3)
+    assert problems(ruled) == {"classify": "the deadline passed"}
+    assert ids(ruled) == ["ps", "images"], "what was understood in time counts, and there is time left to rank"
+    assert ruled.results[0].relevance_score is not None
+
+
+def test_a_search_that_is_cancelled_withdraws_its_requests(searcher, service):
+    service.troubles = dict.fromkeys(("intents", "embed", "rank"), 60)
+    withdrawn = []
+
+    async def run():
+        ask = type(service).ask
+
+        async def watched(request):
+            try:
+                return await ask(service, request)
+            except asyncio.CancelledError:
+                withdrawn.append(request.model)
+                raise
+
+        service.ask = watched
+        task = asyncio.create_task(searcher.search(SearchRequest("docker")))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert {"embed", "intents"} <= set(withdrawn)
+
+
 @pytest.mark.parametrize("trouble", [Overloaded("It is full.", 1.0), EngineError("It broke."), UnknownModel("Gone.")])
 @pytest.mark.parametrize(("model", "stage"), [("embed", "embed"), ("rank", "rank"), ("intents", "classify")])
 def test_a_stage_that_fails_costs_its_own_part(searcher, service, model, stage, trouble):
