@@ -27,6 +27,7 @@ from octavo.cli.overview import overview
 from octavo.cli.predict import predict
 from octavo.cli.releases import releases
 from octavo.cli.report import report
+from octavo.cli.search import index, query
 from octavo.cli.trim_vocab import trim_vocab
 from octavo.cli.verify import verify
 from octavo.cli.version import print_version, version
@@ -57,6 +58,15 @@ for _panel, _verbs in {
 }.items():
     for _verb in _verbs:
         app.command(help=reflowed(_verb.__doc__ or ""), rich_help_panel=_panel)(_verb)
+
+
+for _name, (_what, _members) in {
+    "search": ("Search documents with the releases of a store: index, query, evaluate.", (index, query)),
+}.items():
+    _group = typer.Typer(name=_name, help=_what, no_args_is_help=True, rich_markup_mode="rich")
+    for _member in _members:
+        _group.command(help=reflowed(_member.__doc__ or ""))(_member)
+    app.add_typer(_group, rich_help_panel="Search")
 
 
 @app.callback()

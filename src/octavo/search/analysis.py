@@ -1,0 +1,90 @@
+"""Text to the terms that BM25 counts: the same for documents and for queries.
+
+Words in lower case, without accents, reduced to their English stem. Chinese, Japanese and Korean are written without
+spaces (or with endings at each word), so their characters are indexed alone and in pairs; queries look for pairs, and
+for a character alone where it stands alone. Knows no file and no index.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Set
+
+from tantivy import Filter, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
+
+_LONGEST_TERM = 100  # bytes; what is longer is no word that anybody types
+_CJK = (
+    "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff"  # 々 and 〇, hiragana, katakana
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # ideographs
+    "\uac00-\ud7af"  # hangul
+)
+_RUN = re.compile(rf"[{_CJK}]+|[^\W_{_CJK}]+")
+_IS_CJK = re.compile(f"[{_CJK}]")
+
+
+def analyzer() -> TextAnalyzer:
+    """Return what makes terms out of `spaced_document` or `spaced_query`: it divides at spaces, and stems."""
+    steps = TextAnalyzerBuilder(Tokenizer.whitespace())
+    for step in (Filter.remove_long(_LONGEST_TERM), Filter.ascii_fold(), Filter.stemmer("english")):
+        steps = steps.filter(step)
+    return steps.build()
+
+
+def spaced_document(text: str) -> str:
+    """Return a document's words with spaces between; of CJK, each character and each pair of neighbours."""
+    return " ".join(word for run in _runs(text) for word in _words(run, alone=True))
+
+
+def spaced_query(text: str) -> str:
+    """Return a query's words with spaces between; of CJK, pairs of neighbours, and characters that have none."""
+    return " ".join(word for run in _runs(text) for word in _words(run, alone=False))
+
+
+def _runs(text: str) -> Iterator[str]:
+    # Compatibility forms (full-width letters, ligatures) are what people mean by them.
+    return (found.group() for found in _RUN.finditer(unicodedata.normalize("NFKC", text).casefold()))
+
+
+def _words(run: str, *, alone: bool) -> Iterator[str]:
+    if not _IS_CJK.match(run):
+        yield run
+        return
+    if alone or len(run) == 1:
+        yield from run
+    for start in range(len(run) - 1):
+        yield run[start : start + 2]
+
+
+def spans(text: str, terms: Set[str], analyze: TextAnalyzer) -> list[tuple[int, int]]:
+    """Return where a text has words of a query, as (start, end) in characters, ascending and apart.
+
+    Args:
+        text: to be shown.
+        terms: of the query.
+        analyze: as `analyzer` made it.
+    """
+    found: list[tuple[int, int]] = []
+    for run in _RUN.finditer(text):
+        is_cjk = _IS_CJK.match(run.group()) is not None
+        for start, end in _places(run.group()):
+            word = unicodedata.normalize("NFKC", run.group()[start:end]).casefold()
+            if terms.isdisjoint([word] if is_cjk else analyze.analyze(word)):
+                continue
+            begin, stop = run.start() + start, run.start() + end
+            if is_cjk and found and begin <= found[-1][1]:  # pairs of neighbours overlap
+                found[-1] = (found[-1][0], max(stop, found[-1][1]))
+            else:
+                found.append((begin, stop))
+    return found
+
+
+def _places(run: str) -> Iterator[tuple[int, int]]:
+    """Yield where the terms of a run stand in it: the run itself, or the characters of CJK and their pairs."""
+    if not _IS_CJK.match(run):
+        yield 0, len(run)
+        return
+    for start in range(len(run)):
+        yield start, start + 1
+        if start + 1 < len(run):
+            yield start, start + 2
