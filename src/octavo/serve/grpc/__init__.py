@@ -1,0 +1,1 @@
+"""The service over gRPC: the Open Inference Protocol, version 2. Knows only the `Service` protocol."""

@@ -1,0 +1,121 @@
+"""The application: every operation at its address, behind one table.
+
+Starlette routes what has a variable in its address, and whatever other rooms add. The other addresses are looked up in
+a dictionary before: routes and layers of middleware cost more than the rest of a small request. Asking for the document
+at `/openapi.json` builds nothing: it is made once, as bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from octavo.serve.http import health, inference, openai, rerank, tei, typed
+from octavo.serve.http.endpoint import Endpoint, Operation
+from octavo.serve.http.errors import Dialect, content_from_refusal, headers_from_refusal
+from octavo.serve.http.exchange import JSON, Answer, Call
+from octavo.serve.http.openapi import openapi_document
+from octavo.serve.http.page import docs_page
+from octavo.serve.http.refusals import UnknownPath
+from octavo.serve.http.settings import ApiSettings
+from octavo.serve.refusals import Refusal
+from octavo.serve.service import Listener, Service
+
+_HTML = (
+    (b"content-type", b"text/html; charset=utf-8"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),
+)
+
+
+def create_app(
+    service: Service,
+    settings: ApiSettings | None = None,
+    *,
+    listener: Listener | None = None,
+    extra_routes: Sequence[BaseRoute] = (),
+) -> Starlette:
+    """Return the application.
+
+    Args:
+        service: that answers.
+        settings: limits and keys; None for the defaults.
+        listener: hears of what is refused before the service is asked.
+        extra_routes: of other rooms. Those whose endpoint is an `Endpoint` are documented with the rest.
+    """
+    settings = settings or ApiSettings()
+    routes = [
+        *(_route(operation, service, settings, listener) for operation in all_operations()),
+        *extra_routes,
+    ]
+    endpoints = [
+        route.endpoint for route in routes if isinstance(route, Route) and isinstance(route.endpoint, Endpoint)
+    ]
+    document = openapi_document([one.operation for one in endpoints], needs_key=bool(settings.api_keys))
+    described = [
+        _constant("/openapi.json", "Describe all this for programs", Answer(orjson.dumps(document))),
+        _constant("/docs", "Describe all this for people", Answer(docs_page(document).encode(), headers=_HTML)),
+    ]
+    routes += [_route(operation, service, settings, listener) for operation in described]
+    return _Application(routes)
+
+
+def all_operations() -> tuple[Operation, ...]:
+    """Return all that clients can ask for."""
+    modules = (typed, openai, rerank, tei, inference, health)
+    return tuple(operation for module in modules for operation in module.OPERATIONS)
+
+
+class _Application(Starlette):
+    """Starlette, with the addresses that never vary in a table in front of it."""
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        refused = {Refusal: _refused, HTTPException: _not_found}
+        super().__init__(routes=routes, exception_handlers=refused)
+        self.router.redirect_slashes = False
+        self._fixed = {
+            route.path: route.endpoint
+            for route in routes
+            if isinstance(route, Route) and isinstance(route.endpoint, Endpoint) and "{" not in route.path
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        endpoint = self._fixed.get(scope["path"]) if scope["type"] == "http" else None
+        if endpoint is None:
+            await super().__call__(scope, receive, send)
+        else:
+            await endpoint(scope, receive, send)
+
+
+def _route(operation: Operation, service: Service, settings: ApiSettings, listener: Listener | None) -> Route:
+    return Route(operation.path, Endpoint(operation, service, settings, listener), name=operation.path)
+
+
+def _constant(path: str, summary: str, answer: Answer) -> Operation:
+    async def handle(call: Call, body: None) -> Answer:
+        return answer
+
+    return Operation(method="GET", path=path, handle=handle, summary=summary, is_open=True)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """Answer for other rooms' routes, whose refusals come this far."""
+    assert isinstance(error, Refusal)  # that is what it is registered for
+    content = orjson.dumps(content_from_refusal(error, Dialect.OCTAVO))
+    headers = {name.decode(): value.decode() for name, value in [JSON, *headers_from_refusal(error)]}
+    return Response(content, error.status, headers)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code != 404:
+        return Response(orjson.dumps({"error": {"reason": "refused", "message": error.detail}}), error.status_code)
+    path = request.scope["path"]
+    return await _refused(request, UnknownPath(f"There is nothing at {path:.100}. What there is stands at /docs."))

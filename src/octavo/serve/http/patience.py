@@ -1,0 +1,90 @@
+"""Ends the work for a request that nobody waits for any more: its client has left, or its deadline has passed.
+
+Most answers come before anything here begins: a request pays for a timer that is cancelled. Knows ASGI's messages and
+asyncio, no service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.types import Receive
+
+from octavo.serve.http.body import ClientGone
+from octavo.serve.refusals import DeadlineExceeded
+
+# An answer that takes longer than this is worth watching the connection for.
+_WATCH_AFTER_S = 0.01
+# The service keeps deadlines itself; it goes first, as it can say more.
+_GRACE_S = 0.002
+
+Value = TypeVar("Value")
+
+
+async def while_awaited(work: Coroutine[Any, Any, Value], receive: Receive, deadline_s: float | None) -> Value:
+    """Return what some work returns, in the task that calls; cancel the work where that is of no use any more.
+
+    Args:
+        work: to be done; cancelling it must be safe.
+        receive: of the request, whose body has been read.
+        deadline_s: by `time.monotonic()`; None for none.
+
+    Raises:
+        ClientGone: the connection was closed first.
+        DeadlineExceeded: the deadline passed first.
+    """
+    patience = _Patience(receive, deadline_s)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if patience.reason is None:
+            raise
+        patience.task.uncancel()
+        raise patience.reason from None
+    finally:
+        patience.end()
+
+
+class _Patience:
+    """The timers of one request, and what became of them."""
+
+    __slots__ = ("_receive", "_timers", "_watch", "reason", "task")
+
+    def __init__(self, receive: Receive, deadline_s: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None  # a coroutine runs in a task
+        self.task: asyncio.Task[Any] = task
+        self.reason: Exception | None = None
+        self._receive = receive
+        self._watch: asyncio.Task[None] | None = None
+        self._timers = [loop.call_later(_WATCH_AFTER_S, self._begin_watch)]
+        if deadline_s is not None:
+            left_s = max(0.0, deadline_s - time.monotonic()) + _GRACE_S
+            self._timers.append(loop.call_later(left_s, self._give_up, DeadlineExceeded(_LATE)))
+
+    def end(self) -> None:
+        """Stop watching."""
+        for timer in self._timers:
+            timer.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+
+    def _begin_watch(self) -> None:
+        self._watch = asyncio.get_running_loop().create_task(self._until_gone())
+
+    async def _until_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._give_up(ClientGone())
+
+    def _give_up(self, reason: Exception) -> None:
+        if self.reason is None:
+            self.reason = reason
+            self.task.cancel()
+
+
+_LATE = "The deadline that the client set has passed. Nothing more is computed for it."
