@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 
 from octavo.data.characters import text_key
+from octavo.tasks.likeness import by_input, choices_alike, rows_in_common
 from octavo.types import FloatArray, Input, IntArray, Json, Measure, Outputs
 
 
@@ -276,6 +277,18 @@ class Task(ABC):
     @abstractmethod
     def decode(self, outputs: Outputs, items: Sequence[Any]) -> list[Any]:
         """Return the `Answer` to each item, out of the outputs to `prepare(items)`."""
+
+    def likeness(self, old: Outputs, new: Outputs) -> tuple[FloatArray, FloatArray]:
+        """Return how alike two versions' outputs to the same inputs are: a canary is judged by it, without any truth.
+
+        Here outputs are logits: an input's answers agree where each row has its largest at the same place, and drift is
+        the total variation between the probabilities.
+
+        Returns:
+            agreement and drift, 0 to 1, both (inputs,).
+        """
+        rows, new_rows, offsets = rows_in_common(old, new)
+        return by_input(*choices_alike(old.values[rows], new.values[new_rows]), offsets)
 
 
 def _overlaps(train: Split | None, dev: Split, test: Split) -> list[str]:

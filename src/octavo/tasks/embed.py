@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
 from octavo.data.characters import shown, well_formed
 from octavo.data.json_lines import keys_of, object_from_text, text_under
 from octavo.data.retrieval import PAIR_FORM, read_retrieval
@@ -18,13 +20,14 @@ from octavo.errors import InputError, ModelError
 from octavo.tasks import sentence_transformers
 from octavo.tasks.base import FolderFacts, Head, Purpose, Reads, Task
 from octavo.tasks.embed_split import EmbedSplit
-from octavo.types import Input, Json, Outputs
+from octavo.types import FloatArray, Input, Json, Outputs
 
 QUERY, DOCUMENT = "query", "document"
 COSINE, DOT = "cosine", "dot"
 
 _POOLINGS = (Reads.FIRST, Reads.LAST, Reads.MEAN)
 _MODULES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
+_TINY = 1e-12
 _LOG_FORM = '{"query": "..."}, {"document": "..."}, or both'
 
 
@@ -206,6 +209,16 @@ class Embed(Task):
     def decode(self, outputs: Outputs, items: Sequence[Any]) -> list[Any]:
         """Return each item's vector as an `Embedding`."""
         return [Embedding(vector) for vector in outputs.values.tolist()]
+
+    def likeness(self, old: Outputs, new: Outputs) -> tuple[FloatArray, FloatArray]:
+        """Return the cosine between the vectors of each text, from 0 up, and its distance as `EmbedSplit` has it."""
+        lengths = np.linalg.norm(old.values, axis=1), np.linalg.norm(new.values, axis=1)  # (inputs,)
+        cosine = (old.values * new.values).sum(axis=1) / np.maximum(lengths[0] * lengths[1], _TINY)
+        apart = np.square(old.values - new.values).sum(axis=1) / np.maximum(2 * np.square(lengths[0]), _TINY)
+        drift = apart if self.similarity == DOT else 1 - cosine
+        known = np.isfinite(cosine) & np.isfinite(drift)
+        agreement = np.where(known, np.clip(cosine, 0, 1), 0)
+        return agreement.astype(np.float32), np.where(known, np.clip(drift, 0, 1), 1).astype(np.float32)
 
     def _input(self, item: Any) -> str:
         if isinstance(item, dict):

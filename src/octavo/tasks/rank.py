@@ -22,8 +22,18 @@ from octavo.errors import InputError, ModelError
 from octavo.tasks import sentence_transformers
 from octavo.tasks.base import FolderFacts, Head, Purpose, Reads, Task
 from octavo.tasks.labels import claims_architecture
-from octavo.tasks.rank_split import IDENTITY, LONGEST_GROUP, SIGMOID, RankSplit, activated, split_from_candidates
-from octavo.types import Input, Json, Outputs, Pair
+from octavo.tasks.probabilities import sigmoid
+from octavo.tasks.rank_split import (
+    IDENTITY,
+    LONGEST_GROUP,
+    SIGMOID,
+    RankSplit,
+    activated,
+    split_from_candidates,
+    top_of,
+)
+from octavo.tasks.ranking import overlap, ranked
+from octavo.types import FloatArray, Input, Json, Outputs, Pair
 
 _REQUEST_FORM = '{"query": "...", "documents": ["...", ...]}'
 _LOG_FORM = f'{_REQUEST_FORM}, {{"query": "...", "document": "..."}}, or query and documents with tabs between'
@@ -169,6 +179,22 @@ class Rank(Task):
             rankings.append(_ranking(request, outputs.values[first:last, 0].tolist(), scores[first:last].tolist()))
             first = last
         return rankings
+
+    def likeness(self, old: Outputs, new: Outputs) -> tuple[FloatArray, FloatArray]:
+        """Return the share of the old first documents that the new ones keep, and how far each probability moved.
+
+        The inputs are the documents of one query, and have the same agreement. A document alone agrees where both
+        call it relevant, or both irrelevant. Probabilities are sigmoids, whatever users see scores through.
+        """
+        before, after = old.values[:, 0], new.values[:, 0]  # (documents,)
+        if len(before) == 1:
+            agreement = np.asarray((before >= 0) == (after >= 0), np.float32)
+        else:
+            tops = [ranked(scores[None], top_of(len(scores))) for scores in (before, after)]
+            agreement = np.repeat(overlap(tops[1], tops[0]), len(before))
+        drift = np.abs(sigmoid(before) - sigmoid(after))
+        known = np.isfinite(drift)
+        return np.where(known, agreement, 0).astype(np.float32), np.where(known, drift, 1).astype(np.float32)
 
 
 def _ranking(request: RankRequest, logits: Sequence[float], scores: Sequence[float]) -> Ranking:

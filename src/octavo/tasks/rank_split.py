@@ -63,8 +63,8 @@ class RankSplit:
         grades = [dict(enumerate(self.relevance[one].tolist())) for one in self.lists]
         values = metrics(rankings, grades, (NDCG, MRR, MAP))
         counts = np.array([self.relevance[one].max() > 0 for one in self.lists], np.float32)
-        tops = [ranking[: _top_of(len(ranking))] for ranking in rankings]
-        theirs = [ranking[: _top_of(len(ranking))] for ranking in self._rankings(teacher)]
+        tops = [ranking[: top_of(len(ranking))] for ranking in rankings]
+        theirs = [ranking[: top_of(len(ranking))] for ranking in self._rankings(teacher)]
         firsts = [int(one[ranking[0]]) for one, ranking in zip(self.lists, rankings, strict=True)]
         return Answers(
             measures=tuple(Measure(name, values[name], counts) for name in (NDCG, MRR, MAP)),
@@ -177,7 +177,7 @@ def _groups(lists: Sequence[IntArray]) -> Groups:
     return Groups(np.concatenate(lists), np.concatenate([[0], np.cumsum(sizes)]))
 
 
-def _top_of(documents: int) -> int:
+def top_of(documents: int) -> int:
     """Return how many of a list's first documents are compared: not all of them, which would always agree."""
     return max(1, min(_KEPT, documents - 1))
 

@@ -21,6 +21,7 @@ from octavo.errors import InputError, ModelError
 from octavo.tasks.base import Answers, FolderFacts, Groups, Head, Purpose, Reads, Task, Units
 from octavo.tasks.entities import Iob2, f1, per_sentence
 from octavo.tasks.labels import claims_architecture, config_from_labels, labels_from_config
+from octavo.tasks.likeness import by_input, choices_alike, rows_in_common
 from octavo.tasks.tagging import Chosen, Tagging, decoded, distance, taggings
 from octavo.text.words import text_of, words_of
 from octavo.types import FloatArray, Input, IntArray, Json, Measure, Outputs, Words
@@ -155,6 +156,19 @@ class Tag(Task):
         offsets = _offsets(sentences)
         chosen, _ = decoded(outputs, offsets, self.tags, self.intents)
         return taggings(sentences, offsets, chosen, self.tags, self.intents)
+
+    def likeness(self, old: Outputs, new: Outputs) -> tuple[FloatArray, FloatArray]:
+        """Return whether all words that both read, and the intent, are the same; and how far probabilities moved."""
+        rows, new_rows, offsets = rows_in_common(old, new)
+        before, after = old.values[rows], new.values[new_rows]
+        tags = len(self.tags)
+        same, apart = choices_alike(before[:, :tags], after[:, :tags])  # (rows,)
+        firsts = offsets[:-1]
+        # A sentence's first row is about the whole of it: its intent, or nothing.
+        same[firsts], apart[firsts] = True, 0
+        if self.intents:
+            same[firsts], apart[firsts] = choices_alike(before[firsts, tags:], after[firsts, tags:])
+        return by_input(same, apart, offsets)
 
     def _truth(self, rows: Sequence[TaggedRow]) -> Chosen:
         tags = {tag: i for i, tag in enumerate(self.tags)}

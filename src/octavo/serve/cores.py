@@ -1,0 +1,59 @@
+"""The plan of cores: who computes on which of them, so that nothing oversubscribes.
+
+One worker thread per core, and every engine opened for one thread: a request runs on one core, a large one is split
+over several, and no thread pool stands beside another. Tokenizers would bring a pool of their own; it is switched off.
+The event loop has no core to itself: it works while engines do, in the gaps that the scheduler of the system finds.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_POOL = "TOKENIZERS_PARALLELISM"
+
+
+@dataclass(frozen=True, slots=True)
+class CorePlan:
+    """How cores are shared.
+
+    Attributes:
+        cores: that this process may use.
+        workers: threads that tokenize and run engines.
+        engine_threads: of each engine.
+    """
+
+    cores: int
+    workers: int
+    engine_threads: int = 1
+
+    def line(self) -> str:
+        """Say it in a line."""
+        return f"{self.workers} of {self.cores} cores compute, {self.engine_threads} thread for each call of an engine"
+
+
+def plan_cores(workers: int | None = None) -> CorePlan:
+    """Return the plan for this process; None for a worker on each core.
+
+    More workers than cores are as many as are asked for: they would only take turns, but tests may want them.
+    """
+    cores = usable_cores()
+    return CorePlan(cores, workers or cores)
+
+
+def usable_cores(quota: Path = _QUOTA) -> int:
+    """Return the cores that this process may use: by its affinity, and by the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        limit, period = quota.read_text("ascii").split()
+        return max(1, min(cores, ceil(int(limit) / int(period))))
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or no limit: it says "max"
+        return cores
+
+
+def switch_off_pools() -> None:
+    """Keep libraries from computing on threads of their own, unless the environment says otherwise."""
+    os.environ.setdefault(_POOL, "false")
