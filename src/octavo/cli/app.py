@@ -20,6 +20,7 @@ from octavo.cli.candidates import candidates
 from octavo.cli.certify import certify
 from octavo.cli.compress import compress
 from octavo.cli.demo import demo
+from octavo.cli.evaluate import evaluate
 from octavo.cli.failures import BROKEN_PIPE, BUG, failure_from
 from octavo.cli.finetune import finetune
 from octavo.cli.inspect import inspect
@@ -61,7 +62,7 @@ for _panel, _verbs in {
 
 
 for _name, (_what, _members) in {
-    "search": ("Search documents with the releases of a store: index, query, evaluate.", (index, query)),
+    "search": ("Search documents with the releases of a store: index, query, evaluate.", (index, query, evaluate)),
 }.items():
     _group = typer.Typer(name=_name, help=_what, no_args_is_help=True, rich_markup_mode="rich")
     for _member in _members:

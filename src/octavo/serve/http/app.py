@@ -1,13 +1,13 @@
-"""The application: every operation at its address, behind one table.
+"""The application: every operation at its address, and a page and a document that describe them.
 
-Starlette routes what has a variable in its address, and whatever other rooms add. The other addresses are looked up in
-a dictionary before: routes and layers of middleware cost more than the rest of a small request. Asking for the document
-at `/openapi.json` builds nothing: it is made once, as bytes.
+Starlette routes what other rooms add. The addresses of endpoints are found before, and those in use remembered: routes
+and layers of middleware would cost as much as the rest of a small request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import orjson
 from starlette.applications import Starlette
@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from octavo.serve.http import health, inference, openai, rerank, tei, typed
 from octavo.serve.http.endpoint import Endpoint, Operation
@@ -27,6 +27,9 @@ from octavo.serve.http.refusals import UnknownPath
 from octavo.serve.http.settings import ApiSettings
 from octavo.serve.refusals import Refusal
 from octavo.serve.service import Listener, Service
+
+_KNOWN_ADDRESSES = 512
+_LONGEST_ADDRESS = 256  # that is remembered; the names of models have 64 characters at most
 
 _HTML = (
     (b"content-type", b"text/html; charset=utf-8"),
@@ -73,25 +76,30 @@ def all_operations() -> tuple[Operation, ...]:
 
 
 class _Application(Starlette):
-    """Starlette, with the addresses that never vary in a table in front of it."""
+    """Starlette, with the addresses of endpoints looked up in front of it."""
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
-        refused = {Refusal: _refused, HTTPException: _not_found}
-        super().__init__(routes=routes, exception_handlers=refused)
+        super().__init__(routes=routes, exception_handlers={Refusal: _refused, HTTPException: _not_found})
         self.router.redirect_slashes = False
-        self._fixed = {
-            route.path: route.endpoint
-            for route in routes
-            if isinstance(route, Route) and isinstance(route.endpoint, Endpoint) and "{" not in route.path
-        }
+        self._own = [route for route in routes if isinstance(route, Route) and isinstance(route.endpoint, Endpoint)]
+        self._find = lru_cache(maxsize=_KNOWN_ADDRESSES)(self._found)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        endpoint = self._fixed.get(scope["path"]) if scope["type"] == "http" else None
-        if endpoint is None:
+        path = scope["path"] if scope["type"] == "http" else ""
+        found = self._find(path) if len(path) <= _LONGEST_ADDRESS else None
+        if found is None:
             await super().__call__(scope, receive, send)
-        else:
-            await endpoint(scope, receive, send)
+            return
+        endpoint, scope["path_params"] = found
+        await endpoint(scope, receive, send)
+
+    def _found(self, path: str) -> tuple[ASGIApp, dict[str, str]] | None:
+        """Return the endpoint at an address, and the parts that vary; None where Starlette may know more."""
+        for route in self._own:
+            if matched := route.path_regex.match(path):
+                return route.app, matched.groupdict()
+        return None
 
 
 def _route(operation: Operation, service: Service, settings: ApiSettings, listener: Listener | None) -> Route:

@@ -1,0 +1,316 @@
+"""How good a search is, stage by stage, and what INT8 changes: BM25 alone, vectors alone, fused, ranked.
+
+The same queries go through the FP32 stack and the INT8 stack, among the same vectors of documents, and are compared
+query by query. No deadline and no service: this is about answers, not about time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from octavo.certify.decision import decide
+from octavo.certify.statistics import paired_bootstrap
+from octavo.certify.wording import interval_points, signed_points
+from octavo.errors import InputError
+from octavo.ladder.evidence import BATCH_INPUTS, outputs_in_batches
+from octavo.ladder.recertify import reference_folder
+from octavo.progress import Progress, Silent
+from octavo.search.embedder import embed_task, embedded
+from octavo.search.fusion import fuse
+from octavo.search.index import Index
+from octavo.search.judged import Judged
+from octavo.search.lineage import check_may_query
+from octavo.store.model import Model, load
+from octavo.store.release import open_release, read_manifest, release_folder
+from octavo.store.versions import current, models
+from octavo.tasks.rank import Rank, RankRequest
+from octavo.tasks.ranking import MRR, NDCG, metrics
+from octavo.types import FloatArray, IntArray, Interval, Measure, Verdict
+
+BM25, VECTORS, FUSED, RANKED = "bm25", "vectors", "fused", "ranked"
+STAGES = (BM25, VECTORS, FUSED, RANKED)
+RECALL_100 = "recall@100"
+MEASURES = (NDCG, MRR, RECALL_100)
+MARGIN = 0.005
+_DEPTH = 100
+_QUERIES_AT_ONCE = 32
+
+Rankings = Mapping[str, Sequence[IntArray]]  # by stage, of each query, numbers of documents, best first
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two releases of a model that are compared."""
+
+    fp32: Path
+    int8: Path
+
+
+class StageScores(msgspec.Struct, frozen=True):
+    """What one stage is worth in both precisions, by measure.
+
+    Attributes:
+        fp32: with their 95% intervals.
+        int8: the same.
+        difference: INT8 minus FP32, with the interval of the paired difference.
+        verdict: whether INT8 is non-inferior in nDCG@10, with the margin of the evaluation.
+        reason: the verdict in a sentence.
+    """
+
+    fp32: dict[str, Interval]
+    int8: dict[str, Interval]
+    difference: dict[str, Interval]
+    verdict: Verdict
+    reason: str
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """A search, evaluated.
+
+    Attributes:
+        index: its folder.
+        index_sha256: of the version.
+        documents: in the index.
+        queries: that were judged.
+        left_out: judged queries without a relevant document.
+        unknown_documents: relevant documents that the index does not have; they count as missed.
+        data_sha256: of queries and judgements.
+        rerank: documents that were ranked.
+        margin: the loss of nDCG@10 that still counts as none, as a fraction.
+        models: model → precision → the version and the engine that ran it.
+        stages: by name, in order; `ranked` only where there is a ranker.
+        notes: what a reader should know, in sentences: stages that do harm before all else.
+    """
+
+    index: str
+    index_sha256: str
+    documents: int
+    queries: int
+    left_out: int
+    unknown_documents: int
+    data_sha256: str
+    rerank: int
+    margin: float
+    models: dict[str, dict[str, str]]
+    stages: dict[str, StageScores]
+    notes: list[str]
+
+
+def evaluate(
+    index: Index,
+    judged: Judged,
+    embedder: Pair,
+    ranker: Pair | None,
+    *,
+    rerank: int = 20,
+    margin: float = MARGIN,
+    threads: int | None = None,
+    allow_uncertified: bool = False,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Search for every judged query with the FP32 and the INT8 releases, and compare.
+
+    Args:
+        index: what is searched.
+        judged: queries, and their relevant documents.
+        embedder: of the model that made the index's vectors.
+        ranker: None to leave ranking out.
+        rerank: documents that are ranked.
+        margin: of nDCG@10, as a fraction.
+        threads: CPU threads of each engine; None for all.
+        allow_uncertified: also take releases that are not certified here.
+        progress: where to report.
+
+    Raises:
+        ReleaseError: a release cannot be trusted, or does not fit the index's vectors.
+    """
+    progress = progress or Silent()
+    found: dict[str, dict[str, list[IntArray]]] = {}
+    told: dict[str, dict[str, str]] = {}
+    for precision in ("fp32", "int8"):
+        with load(getattr(embedder, precision), threads=threads, allow_uncertified=allow_uncertified) as model:
+            if not allow_uncertified:
+                check_may_query(index.manifest.vectors_by, model.release.folder, model.certificate)
+            rankings = recalled(index, model, judged.queries, f"{precision}: embed queries", progress)
+            told.setdefault(model.release.model, {})[precision] = _told(model)
+        if ranker is not None:
+            with load(getattr(ranker, precision), threads=threads, allow_uncertified=allow_uncertified) as model:
+                label = f"{precision}: rank {rerank} documents of each query"
+                rankings[RANKED] = reranked(index, model, judged.queries, rankings[FUSED], rerank, label, progress)
+                told.setdefault(model.release.model, {})[precision] = _told(model)
+        found[precision] = rankings
+    relevance, unknown = _relevance(index, judged)
+    return Evaluation(
+        index=str(index.folder),
+        index_sha256=index.manifest.index_sha256,
+        documents=len(index),
+        queries=len(judged.queries),
+        left_out=judged.left_out,
+        unknown_documents=unknown,
+        data_sha256=judged.sha256,
+        rerank=rerank if ranker is not None else 0,
+        margin=margin,
+        models=told,
+        stages={
+            stage: _scores(found["fp32"][stage], found["int8"][stage], relevance, margin)
+            for stage in STAGES
+            if stage in found["fp32"]
+        },
+        notes=_notes(found["int8"], relevance),
+    )
+
+
+def recalled(
+    index: Index, embedder: Model, queries: Sequence[str], label: str, progress: Progress
+) -> dict[str, list[IntArray]]:
+    """Return what words, vectors and both fused find for each query."""
+    embed_task(embedder)
+    words = [index.words(query, _DEPTH).numbers for query in queries]
+    near: list[IntArray] = []
+    with progress.step(label, len(queries)) as bar:
+        for first in range(0, len(queries), _QUERIES_AT_ONCE):
+            some = list(queries[first : first + _QUERIES_AT_ONCE])
+            near += [hits.numbers for hits in index.nearest(embedded(embedder, some), _DEPTH)]
+            bar.advance(len(some))
+    fused = [
+        np.array([one.number for one in fuse({BM25: ours, VECTORS: theirs})[:_DEPTH]], np.int64)
+        for ours, theirs in zip(words, near, strict=True)
+    ]
+    return {BM25: words, VECTORS: near, FUSED: fused}
+
+
+def reranked(
+    index: Index,
+    ranker: Model,
+    queries: Sequence[str],
+    rankings: Sequence[IntArray],
+    first: int,
+    label: str,
+    progress: Progress,
+) -> list[IntArray]:
+    """Return rankings with their first documents in the ranker's order; the others stay behind them."""
+    found: list[IntArray] = []
+    with progress.step(label, len(queries)) as bar:
+        for start in range(0, len(queries), _QUERIES_AT_ONCE):
+            asked = list(zip(queries, rankings, strict=True))[start : start + _QUERIES_AT_ONCE]
+            heads = [numbers[:first] for _, numbers in asked]
+            scores = _scores_of_pairs(index, ranker, [query for query, _ in asked], heads)
+            for (_, numbers), head, score in zip(asked, heads, scores, strict=True):
+                found.append(np.concatenate([head[np.argsort(-score, kind="stable")], numbers[first:]]))
+            bar.advance(len(asked))
+    return found
+
+
+def measures_of(rankings: Sequence[IntArray], relevance: Sequence[Mapping[int, float]]) -> dict[str, Measure]:
+    """Return the measures of some rankings against graded documents; a unit is a query."""
+    ones = np.ones(len(relevance), np.float32)
+    values = dict(metrics(rankings, relevance, (NDCG, MRR)))
+    shares = [
+        sum(number in graded for number in ranking[:100].tolist()) / len(graded)
+        for ranking, graded in zip(rankings, relevance, strict=True)
+    ]
+    values[RECALL_100] = np.array(shares, np.float32)
+    return {name: Measure(name, values[name], ones) for name in MEASURES}
+
+
+def pair_of(store: Path, model: str, version: str | None = None) -> Pair:
+    """Return a model's INT8 release, the current one or the one named, and the FP32 reference that it names.
+
+    Raises:
+        ReleaseError: either is missing.
+    """
+    release = open_release(store / model / version if version else release_folder(store / model))
+    return Pair(reference_folder(release), release.folder)
+
+
+def ranker_of(store: Path, named: str | None) -> str | None:
+    """Return the one ranker of a store; None where it has none.
+
+    Raises:
+        InputError: there are several and none is named, or the one that is named is not there.
+    """
+    versions = {name: current(store, name) for name in models(store)}
+    found = [
+        name
+        for name, version in versions.items()
+        if version is not None and read_manifest(store / name / version).task == Rank.name
+    ]
+    if named is not None and named not in found:
+        raise InputError(f"{store}: there is no ranker '{named}'. There are: {', '.join(found) or 'none'}.")
+    if named is None and len(found) > 1:
+        raise InputError(f"{store}: there are several rankers: {', '.join(found)}. Name the one to use.")
+    return named or next(iter(found), None)
+
+
+def _scores_of_pairs(
+    index: Index, ranker: Model, queries: Sequence[str], heads: Sequence[IntArray]
+) -> list[FloatArray]:
+    """Return the ranker's logits, for each query (documents,). Pairs of a length share a batch."""
+    documents = index.documents(np.unique(np.concatenate(heads)).tolist())
+    requests = [
+        RankRequest(query, [documents[number].content for number in head.tolist()])
+        for query, head in zip(queries, heads, strict=True)
+        if len(head)
+    ]
+    counts = [len(head) for head in heads]
+    if not requests:
+        return [np.empty(0, np.float32) for _ in heads]
+    batch = ranker.tokenizer.encode(ranker.task.prepare(requests))
+    order = np.argsort(batch.lengths, kind="stable")
+    logits = np.empty(len(batch), np.float32)
+    logits[order] = outputs_in_batches(ranker.engine.run, batch.select(order), BATCH_INPUTS, Silent()).values[:, 0]
+    return np.split(logits, np.cumsum(counts)[:-1])
+
+
+def _relevance(index: Index, judged: Judged) -> tuple[list[dict[int, float]], int]:
+    """Return grades by number of document, and how many of the documents are not in the index."""
+    names = list(dict.fromkeys(name for graded in judged.relevance for name in graded))
+    known = index.lexical.numbers(names)
+    # Below 0 there is no number: what is not in the index stays relevant, and is never found.
+    missing = {name: -place for place, name in enumerate((name for name in names if name not in known), 1)}
+    numbers = {**known, **missing}
+    return [{numbers[name]: grade for name, grade in graded.items()} for graded in judged.relevance], len(missing)
+
+
+def _scores(
+    fp32: Sequence[IntArray], int8: Sequence[IntArray], relevance: Sequence[Mapping[int, float]], margin: float
+) -> StageScores:
+    ours, theirs = measures_of(int8, relevance), measures_of(fp32, relevance)
+    compared = {name: paired_bootstrap(theirs[name], ours[name]) for name in MEASURES}
+    first = compared[NDCG]
+    decision = decide(first.difference, first.sd, first.rows, margin, unit="query", metric=NDCG)
+    return StageScores(
+        fp32={name: one.teacher for name, one in compared.items()},
+        int8={name: one.engine for name, one in compared.items()},
+        difference={name: one.difference for name, one in compared.items()},
+        verdict=decision.verdict,
+        reason=decision.reason,
+    )
+
+
+def _notes(rankings: Rankings, relevance: Sequence[Mapping[int, float]]) -> list[str]:
+    """Say where a later stage does worse than an earlier one, beyond doubt."""
+    values = {stage: measures_of(found, relevance)[NDCG] for stage, found in rankings.items()}
+    advice = {
+        (BM25, FUSED): "Vectors do harm here: does the embedder know such texts?",
+        (VECTORS, FUSED): "Words do harm here.",
+        (FUSED, RANKED): "Ranking does harm here: leave it out (--rerank 0), or train the ranker on such lists.",
+    }
+    notes = []
+    for (before, after), sentence in advice.items():
+        if before not in values or after not in values:
+            continue
+        difference = paired_bootstrap(values[before], values[after]).difference
+        if difference.high < 0:
+            told = f"{signed_points(difference.value)} points of nDCG@10 {interval_points(difference)}"
+            notes.append(f"{after} is worse than {before}: {told}. {sentence}")
+    return notes
+
+
+def _told(model: Model) -> str:
+    return f"{model.release.version} · {model.engine.engine_id}"
