@@ -1,0 +1,31 @@
+"""Short phrases out of an index, for a page that has to suggest something to search for. Knows no query log."""
+
+from __future__ import annotations
+
+import re
+
+from octavo.search.documents import Document
+from octavo.search.index import Index
+
+_LOOKED_AT = 64  # documents, spread over the index
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
+_SHORTEST, _LONGEST = 4, 56  # characters
+_CLOSING = ".。!！:："
+
+
+def examples_from_index(index: Index, most: int = 12) -> list[str]:
+    """Return a phrase each of some documents, spread over the index; none where there is nothing short to say."""
+    end = index.manifest.next_number
+    numbers = sorted({place * end // _LOOKED_AT for place in range(min(_LOOKED_AT, end))})
+    documents = index.documents(numbers)
+    phrases = [_phrase(documents[number]) for number in numbers if number in documents]
+    found = list(dict.fromkeys(phrase for phrase in phrases if phrase))
+    step = max(1, len(found) // most)
+    return found[::step][:most]
+
+
+def _phrase(document: Document) -> str:
+    """Return a sentence of a document, or its title; not the first sentence, which often is a definition."""
+    sentences = [part.strip().rstrip(_CLOSING) for part in _SENTENCE.split(document.text[:1000])]
+    fitting = [one for one in (*sentences[1:], *sentences[:1], document.title) if _SHORTEST <= len(one) <= _LONGEST]
+    return fitting[0] if fitting else ""
