@@ -1,7 +1,7 @@
 """Outputs that were computed before: bounded, the least recently used go first. Search queries repeat.
 
-The key is what the engine would read, so that a hit is exact: the release, the token ids, and what else the batch says of
-the sequence. Knows no text and no answers.
+The key is what the engine would read, so that a hit is exact: the release, the token ids, and what else the batch says
+of the sequence. Knows no text and no answers.
 """
 
 from __future__ import annotations

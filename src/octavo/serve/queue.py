@@ -164,6 +164,10 @@ class BatchQueue:
         """Tokens that are queued."""
         return sum(lane.tokens for lane in self._lanes.values())
 
+    def works(self) -> list[Work]:
+        """Return what is queued."""
+        return list(self._entries)
+
     def offer(self, work: Work) -> None:
         """Take in a work of at least one sequence."""
         key = work.release, work.background

@@ -1,7 +1,7 @@
 """Which release of each model serves, and the act of replacing it: load, verify, warm up, flip, drain, unload.
 
 A swap is done by the thread that asks for it, one at a time for each model; the old release serves until the new one
-has passed every check, and serves on where one fails. At most two releases of a model are loaded at once. Knows no queue.
+has passed every check, and serves on where one fails. At most two releases of a model are loaded at once.
 """
 
 from __future__ import annotations
