@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from octavo.serve.http import health, inference, openai, rerank, tei, typed
 from octavo.serve.http.endpoint import Endpoint, Operation
 from octavo.serve.http.errors import Dialect, content_from_refusal, headers_from_refusal
-from octavo.serve.http.exchange import JSON, Answer, Call
+from octavo.serve.http.exchange import Answer, Call
 from octavo.serve.http.openapi import openapi_document
 from octavo.serve.http.page import docs_page
 from octavo.serve.http.refusals import UnknownPath
@@ -79,7 +79,7 @@ class _Application(Starlette):
     """Starlette, with the addresses of endpoints looked up in front of it."""
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
-        super().__init__(routes=routes, exception_handlers={Refusal: _refused, HTTPException: _not_found})
+        super().__init__(routes=routes, exception_handlers={Refusal: _refused, HTTPException: _not_routed})
         self.router.redirect_slashes = False
         self._own = [route for route in routes if isinstance(route, Route) and isinstance(route.endpoint, Endpoint)]
         self._find = lru_cache(maxsize=_KNOWN_ADDRESSES)(self._found)
@@ -116,14 +116,15 @@ def _constant(path: str, summary: str, answer: Answer) -> Operation:
 async def _refused(request: Request, error: Exception) -> Response:
     """Answer for other rooms' routes, whose refusals come this far."""
     assert isinstance(error, Refusal)  # that is what it is registered for
+    headers = {name.decode(): value.decode() for name, value in headers_from_refusal(error)}
     content = orjson.dumps(content_from_refusal(error, Dialect.OCTAVO))
-    headers = {name.decode(): value.decode() for name, value in [JSON, *headers_from_refusal(error)]}
-    return Response(content, error.status, headers)
+    return Response(content, error.status, headers, media_type="application/json")
 
 
-async def _not_found(request: Request, error: Exception) -> Response:
+async def _not_routed(request: Request, error: Exception) -> Response:
+    """Answer where Starlette found no route, or one of other rooms' routes refused by Starlette's own means."""
     assert isinstance(error, HTTPException)
-    if error.status_code != 404:
-        return Response(orjson.dumps({"error": {"reason": "refused", "message": error.detail}}), error.status_code)
-    path = request.scope["path"]
-    return await _refused(request, UnknownPath(f"There is nothing at {path:.100}. What there is stands at /docs."))
+    if error.status_code == 404:
+        return await _refused(request, UnknownPath(f"There is nothing at {request.scope['path']:.100}. See /docs."))
+    content = orjson.dumps({"error": {"reason": "refused", "message": error.detail}})
+    return Response(content, error.status_code, error.headers, media_type="application/json")

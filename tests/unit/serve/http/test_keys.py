@@ -1,0 +1,39 @@
+import hmac
+
+import pytest
+
+from octavo.errors import InputError
+from octavo.serve.http.keys import check_key, digests_of
+from octavo.serve.http.refusals import Unauthorized
+from octavo.serve.http.settings import ApiSettings
+
+
+def test_every_key_is_compared_whichever_is_shown(monkeypatch):
+    """How long it takes must not tell which key is the nearest."""
+    compared = []
+    compare_digest = hmac.compare_digest
+
+    def counted(first, second):
+        compared.append(len(first) == len(second))
+        return compare_digest(first, second)
+
+    monkeypatch.setattr(hmac, "compare_digest", counted)
+    digests = digests_of(["one", "two", "a much longer key than the others"])
+    for shown in (b"Bearer one", b"Bearer x"):
+        compared.clear()
+        try:
+            check_key(shown, digests)
+        except Unauthorized:
+            assert shown == b"Bearer x"
+        assert compared == [True] * 3
+
+
+def test_a_blank_key_would_let_everybody_in():
+    with pytest.raises(InputError, match="blank"):
+        ApiSettings(api_keys=("one", " "))
+
+
+@pytest.mark.parametrize("setting", ["max_body_bytes", "max_inputs", "timeout_s", "body_timeout_s"])
+def test_limits_are_above_zero(setting):
+    with pytest.raises(InputError, match=f"{setting} is 0 and must be above 0"):
+        ApiSettings(**{setting: 0})
