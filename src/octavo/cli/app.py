@@ -15,7 +15,9 @@ from typing import Annotated, TextIO
 import typer
 
 from octavo.cli import output
+from octavo.cli.abort import abort
 from octavo.cli.build import build
+from octavo.cli.canary import canary
 from octavo.cli.candidates import candidates
 from octavo.cli.certify import certify
 from octavo.cli.compress import compress
@@ -26,9 +28,14 @@ from octavo.cli.finetune import finetune
 from octavo.cli.inspect import inspect
 from octavo.cli.overview import overview
 from octavo.cli.predict import predict
+from octavo.cli.promote import promote
 from octavo.cli.releases import releases
 from octavo.cli.report import report
+from octavo.cli.rollback import rollback
 from octavo.cli.search import index, query
+from octavo.cli.serve import serve
+from octavo.cli.shadow import shadow
+from octavo.cli.status import status
 from octavo.cli.trim_vocab import trim_vocab
 from octavo.cli.verify import verify
 from octavo.cli.version import print_version, version
@@ -54,6 +61,7 @@ app = typer.Typer(
 for _panel, _verbs in {
     "Make a release": (demo, trim_vocab, finetune, compress),
     "Use a release": (predict, build, candidates),
+    "Serve a store": (serve, status, promote, rollback, canary, shadow, abort),
     "Check a release": (certify, report, overview, releases, verify, inspect),
     "About": (version,),
 }.items():

@@ -24,6 +24,9 @@ _EXTRAS = {
     "safetensors": "compress",
     "onnx": "compress",
     "onnxscript": "compress",
+    **dict.fromkeys(
+        ("grpc", "google", "httptools", "orjson", "prometheus_client", "starlette", "uvicorn", "uvloop"), "serve"
+    ),
 }
 _FULL = "The disk is full{where}. Free some space and run the same command again."
 

@@ -1,0 +1,136 @@
+"""`octavo serve`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from octavo.cli import options, output
+from octavo.cli.failures import needs_extra
+
+if TYPE_CHECKING:
+    from octavo.serve.running import Running
+
+ADMIN_KEY = "OCTAVO_ADMIN_KEY"
+API_KEY = "OCTAVO_API_KEY"
+
+_LISTENING = "Listening"
+_OVERLOAD = "Waiting and overload"
+_WATCHING = "Watching it"
+
+
+def serve(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder that releases were published to.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all of them.", rich_help_panel=_LISTENING)
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, rich_help_panel=_LISTENING, help="0 for a free one.")] = 8000,
+    admin_port: Annotated[
+        int, typer.Option(min=0, max=65535, rich_help_panel=_LISTENING, help="Of the admin API and /metrics.")
+    ] = 8001,
+    grpc_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, rich_help_panel=_LISTENING, help="Default: no gRPC.")
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar=API_KEY, help="Clients have to show it; may be repeated.", rich_help_panel=_LISTENING, metavar="KEY"
+        ),
+    ] = None,
+    admin_key: Annotated[
+        str | None,
+        typer.Option(envvar=ADMIN_KEY, help="Default: a new one.", rich_help_panel=_LISTENING, metavar="KEY"),
+    ] = None,
+    max_queue_ms: Annotated[
+        float,
+        typer.Option(min=0.001, help="What would wait longer is refused (429).", rich_help_panel=_OVERLOAD),
+    ] = 250.0,
+    batch_wait_ms: Annotated[
+        float, typer.Option(min=0, help="A batch waits so long for company.", rich_help_panel=_OVERLOAD)
+    ] = 0.0,
+    cache: Annotated[
+        int, typer.Option(min=0, help="Inputs whose answers are remembered.", rich_help_panel=_OVERLOAD)
+    ] = 0,
+    threads: options.Threads = None,
+    grace_s: Annotated[
+        float, typer.Option(min=0, help="Told to stop, it serves on so long.", rich_help_panel=_OVERLOAD)
+    ] = 5.0,
+    drain_s: Annotated[
+        float, typer.Option(min=0.1, help="Then requests have so long to end.", rich_help_panel=_OVERLOAD)
+    ] = 30.0,
+    access_log: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="A JSON line for each request; - for stdout.", rich_help_panel=_WATCHING),
+    ] = None,
+    trace: Annotated[
+        bool,
+        typer.Option("--trace", help="Send spans to OpenTelemetry (OTEL_… say where).", rich_help_panel=_WATCHING),
+    ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch/--no-watch", help="Follow `current` in the store.", rich_help_panel=_WATCHING),
+    ] = True,
+    allow_uncertified: Annotated[
+        bool, typer.Option("--allow-uncertified", help="Serve releases whose certificate is no pass.")
+    ] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Serve the current release of every model in a store over HTTP.
+
+    It is live at once and ready when all models were tried. /docs describes the API; octavo promote, rollback, canary
+    and status speak to the running service. SIGTERM ends it without losing a request, SIGHUP reads the store again.
+
+    [bold]Examples[/bold]
+
+      octavo serve store
+      octavo serve store --host 0.0.0.0 --key SECRET --access-log access.jsonl
+      octavo serve store --max-queue-ms 50 --cache 100000
+
+    [bold]Exit codes[/bold]
+
+      0 told to stop · 2 no such store, or a port is in use
+    """
+    with needs_extra():
+        from octavo.serve.process import run
+        from octavo.serve.settings import ServeSettings
+
+    def on_live(running: Running, file: Path | None) -> None:
+        _show_live(running, file, as_json)
+
+    _log_to_stderr()
+    settings = ServeSettings(
+        store=store,
+        host=host,
+        port=port,
+        admin_port=admin_port,
+        grpc_port=grpc_port,
+        api_keys=tuple(key or ()),
+        admin_key=admin_key,
+        workers=threads,
+        max_queue_ms=max_queue_ms,
+        batch_wait_ms=batch_wait_ms,
+        cache_entries=cache,
+        grace_s=grace_s,
+        drain_s=drain_s,
+        watch_s=1.0 if watch else 0.0,
+        allow_uncertified=allow_uncertified,
+    )
+    run(settings, access_log=access_log, tracing=trace, on_live=on_live)
+
+
+def _show_live(running: Running, file: Path | None, as_json: bool) -> None:
+    if as_json:
+        output.emit({"pid": running.pid, "host": running.host, "port": running.port, "admin_port": running.admin_port})
+        return
+    output.tell(f"http://{running.host}:{running.port}/docs", style="bold")
+    key = f"its key is in {file}" if file else f"its key is what {ADMIN_KEY} says"
+    output.tell(f"admin API and /metrics on port {running.admin_port}; {key}")
+
+
+def _log_to_stderr() -> None:
+    """Let the service say what happens, a line each, and libraries only what is wrong."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, force=True)
+    logging.getLogger("octavo").setLevel(logging.INFO)
