@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import cleandoc
 from typing import Annotated, TextIO
 
@@ -21,6 +21,7 @@ from octavo.cli.canary import canary
 from octavo.cli.candidates import candidates
 from octavo.cli.certify import certify
 from octavo.cli.compress import compress
+from octavo.cli.cost import cost
 from octavo.cli.demo import demo
 from octavo.cli.evaluate import evaluate
 from octavo.cli.failures import BROKEN_PIPE, BUG, failure_from
@@ -36,6 +37,7 @@ from octavo.cli.search import index, query
 from octavo.cli.serve import serve
 from octavo.cli.shadow import shadow
 from octavo.cli.status import status
+from octavo.cli.trace import from_log, synth
 from octavo.cli.trim_vocab import trim_vocab
 from octavo.cli.verify import verify
 from octavo.cli.version import print_version, version
@@ -58,24 +60,25 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done · 1 the gate said no · 2 bad input · 130 interrupted",
 )
-for _panel, _verbs in {
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Make a release": (demo, trim_vocab, finetune, compress),
-    "Use a release": (predict, build, candidates),
+    "Use a release": (predict, build, cost, candidates),
     "Serve a store": (serve, status, promote, rollback, canary, shadow, abort),
     "Check a release": (certify, report, overview, releases, verify, inspect),
     "About": (version,),
-}.items():
+}
+_GROUPS: dict[str, tuple[str, tuple[Callable[..., None], ...]]] = {
+    "search": ("Search documents with the releases of a store: index, query, evaluate.", (index, query, evaluate)),
+    "trace": ("Make a trace of traffic, for octavo cost and octavo build: synth, from-log.", (synth, from_log)),
+}
+for _panel, _verbs in _PANELS.items():
     for _verb in _verbs:
         app.command(help=reflowed(_verb.__doc__ or ""), rich_help_panel=_panel)(_verb)
-
-
-for _name, (_what, _members) in {
-    "search": ("Search documents with the releases of a store: index, query, evaluate.", (index, query, evaluate)),
-}.items():
+for _name, (_what, _verbs) in _GROUPS.items():
     _group = typer.Typer(name=_name, help=_what, no_args_is_help=True, rich_markup_mode="rich")
-    for _member in _members:
-        _group.command(help=reflowed(_member.__doc__ or ""))(_member)
-    app.add_typer(_group, rich_help_panel="Search")
+    for _verb in _verbs:
+        _group.command(help=reflowed(_verb.__doc__ or ""))(_verb)
+    app.add_typer(_group, rich_help_panel="Search and its traffic")
 
 
 @app.callback()
