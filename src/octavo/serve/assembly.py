@@ -38,7 +38,7 @@ class ExtraRoutes(Protocol):
     """Makes the routes of other rooms, over the service."""
 
     def __call__(
-        self, service: Service, settings: ApiSettings, listener: Listener, admin_port: int
+        self, service: Service, api_settings: ApiSettings, listener: Listener, admin_port: int
     ) -> Sequence[BaseRoute]:
         """Return the routes, for a service whose admin API listens on `admin_port`."""
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+import msgspec
 from starlette.routing import BaseRoute, Route
 
 from octavo.errors import InputError
@@ -112,7 +113,7 @@ class _Handlers:
             admin_port=site.admin_port,
             has_reports=site.has_reports,
         )
-        return json_answer(await asyncio.to_thread(read))
+        return Answer(msgspec.json.encode(await asyncio.to_thread(read)))
 
     def _documents(self, ids: Sequence[str]) -> DocumentsReply:
         lexical = self._site.index.lexical

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 import octavo
 from octavo.errors import InputError
@@ -65,8 +66,7 @@ def create_grpc_server(
     guard = _Guard(service, settings, listener)
     handlers = {
         name: grpc.unary_unary_rpc_method_handler(
-            guard.guarded(answer, is_open=answer in (_server_live, _server_ready)),
-            request_deserializer=getattr(messages, f"{name}Request").FromString,
+            guard.guarded(answer, getattr(messages, f"{name}Request"), is_open=name in _OPEN),
             response_serializer=getattr(messages, f"{name}Response").SerializeToString,
         )
         for name, answer in _METHODS.items()
@@ -84,16 +84,22 @@ class _Guard:
         self._listener = listener
         self._digests = digests_of(settings.api_keys)
 
-    def guarded(self, answer: Answering, *, is_open: bool) -> Callable[[Any, Any], Awaitable[Any]]:
-        """Return a method as gRPC calls it; a client that cancels cancels the awaiting of its answer."""
+    def guarded(self, answer: Answering, kind: Any, *, is_open: bool) -> Callable[[bytes, Any], Awaitable[Any]]:
+        """Return a method as gRPC calls it; a client that cancels cancels the awaiting of its answer.
 
-        async def method(request: Any, context: Any) -> Any:
+        Args:
+            answer: makes the response.
+            kind: of message that a request is.
+            is_open: whether no key is needed.
+        """
+
+        async def method(content: bytes, context: Any) -> Any:
             call = Call(self._service, self._settings, {}, {})
             if (left_s := context.time_remaining()) is not None:
                 call.deadline_s = time.monotonic() + left_s
             try:
                 check_key(_authorization(context), () if is_open else self._digests)
-                return await answer(request, call)
+                return await answer(_message(kind, content), call)
             except Refusal as error:
                 refusal = error
             except InputError as error:  # a task may find fault with an item
@@ -162,6 +168,18 @@ _METHODS: dict[str, Answering] = {
     "ModelMetadata": _model_metadata,
     "ModelInfer": _model_infer,
 }
+
+
+# Probes show no key.
+_OPEN = ("ServerLive", "ServerReady")
+
+
+def _message(kind: Any, content: bytes) -> Any:
+    """Return the message of some bytes; gRPC itself would log a traceback where they are none."""
+    try:
+        return kind.FromString(content)
+    except DecodeError:
+        raise BadRequest(f"The request is no message of type {kind.DESCRIPTOR.full_name}.") from None
 
 
 def _authorization(context: Any) -> bytes:
