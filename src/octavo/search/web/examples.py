@@ -9,8 +9,9 @@ from octavo.search.index import Index
 
 _LOOKED_AT = 64  # documents, spread over the index
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
+_PLAIN = re.compile(r"[^\W\d_][^\W\d_ ,'’-]*([ ,'’-]+[^\W\d_]+)*")  # words, and nothing that belongs to a notation
 _SHORTEST, _LONGEST = 4, 56  # characters
-_CLOSING = ".。!！:："
+_CLOSING = ".。!！?？"
 
 
 def examples_from_index(index: Index, most: int = 12) -> list[str]:
@@ -25,7 +26,7 @@ def examples_from_index(index: Index, most: int = 12) -> list[str]:
 
 
 def _phrase(document: Document) -> str:
-    """Return a sentence of a document, or its title; not the first sentence, which often is a definition."""
+    """Return the last plain sentence of a document, or its title; first sentences often are definitions."""
     sentences = [part.strip().rstrip(_CLOSING) for part in _SENTENCE.split(document.text[:1000])]
-    fitting = [one for one in (*sentences[1:], *sentences[:1], document.title) if _SHORTEST <= len(one) <= _LONGEST]
-    return fitting[0] if fitting else ""
+    fitting = (one for one in (*reversed(sentences), document.title) if _SHORTEST <= len(one) <= _LONGEST)
+    return next((one for one in fitting if _PLAIN.fullmatch(one)), "")
