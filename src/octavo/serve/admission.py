@@ -20,9 +20,11 @@ BACKGROUND = LOWEST + 1
 _BYTES_PER_TOKEN = 4.0  # of English, until it is measured
 # How many tokens ago a measurement counts half: some batches, so that a burst is soon measured as what it is.
 _HALF_LIFE_TOKENS = 2048
+# Requests are refused from this share of the longest wait on: estimates err, and refusals at once are kinder.
+_ADMITTED_SHARE = 0.85
 # A batch takes at most this share of the longest wait, so that waiting and computing together stay near the bound.
-_BATCH_SHARE = 1 / 8
-_LEAST_BUDGET_TOKENS = 32
+_BATCH_SHARE = 1 / 16
+_LEAST_BUDGET_TOKENS = 64
 # Copies for a shadow are taken only while real requests wait for less than this share of the longest wait.
 _BACKGROUND_SHARE = 1 / 8
 
@@ -89,10 +91,11 @@ class Admission:
             Overloaded: it would wait for longer than it may; says when there should be room.
         """
         wait_s = self.wait_s(level)
-        share = _BACKGROUND_SHARE if level == BACKGROUND else 1.0
+        share = _BACKGROUND_SHARE if level == BACKGROUND else _ADMITTED_SHARE
         if wait_s > share * self.max_queue_s:
             raise Overloaded(
-                f"Requests would wait for {1000 * wait_s:.0f} ms, and {1000 * self.max_queue_s:.0f} ms is the most.",
+                f"{1000 * wait_s:.0f} ms of work is queued, and nobody may wait for more than "
+                f"{1000 * self.max_queue_s:.0f} ms.",
                 self.retry_after_s(level),
             )
         if self.paces[release].seconds_per_token is None and self.requests(release) >= UNMEASURED_REQUESTS:

@@ -103,6 +103,7 @@ class Scheduler:
             self._admission.check(release, job.level)
             most = len(job.inputs) * job.release.info.max_length
             self._count(job, min(most, self._admission.paces[release].tokens_from_bytes(job.size_bytes)), requests=1)
+            self._tell(job.release.info.model)
             self._inbox.append(job)
             if self._idle:
                 self._wake.notify()
@@ -133,9 +134,8 @@ class Scheduler:
             left = [*self._inbox, *(job_of(work) for work in self._queue.works())]
             self._settle([(job, Unavailable("The service has stopped.")) for job in left])
             self._wake.notify_all()
-        for thread in self._threads:
-            # A worker in a call that never ends must not keep the process.
-            thread.join(drain_s if drained else 1.0)
+        for thread in self._threads if drained else ():  # a worker in a call that never ends is not waited for
+            thread.join()
         return drained
 
     # The workers.
@@ -203,6 +203,7 @@ class Scheduler:
             tokens = ends[part.stop - 1] - (ends[part.start - 1] if part.start else 0)
             job.in_hand += 1
             self._count(job, -tokens, requests=-1 if part.stop == len(ends) else 0)
+        self._tell(job_of(batch.parts[0].work).release.info.model)
         self._in_hand += len(batch.parts)
         if self._idle and len(self._queue):
             self._wake.notify()
@@ -213,17 +214,16 @@ class Scheduler:
         settled: list[Settled] = []
         try:
             batch = tokens_from_jobs(jobs)
+            row = 0
+            for job in jobs:
+                job.read(batch, row, self._cache)
+                row += len(job.inputs)
         except BaseException as error:  # a panic in the tokenizer's Rust code is no Exception
             if len(jobs) > 1:  # one of them is at fault: each alone
                 for job in jobs:
                     self._tokenize([job])
                 return
             settled.append((jobs[0], refusal_from_reading(error)))
-        else:
-            row = 0
-            for job in jobs:
-                job.read(batch, row, self._cache)
-                row += len(job.inputs)
         now_s = self._clock()
         read = [job for job in jobs if job.batch is not None]
         for job in read:
@@ -251,33 +251,38 @@ class Scheduler:
                 job.work = job.to_run()
                 self._count(job, job.work.ends[-1] - job.queued_tokens)
                 self._queue.offer(job.work)
+        self._tell(jobs[0].release.info.model)
 
     def _run(self, batch: Batch) -> None:
         """Run a batch and answer the requests that it completes."""
-        parts = batch.parts
-        release = job_of(parts[0].work).release
         started_s = self._clock()
+        ran: BatchRun | None = None
         try:
-            tokens = batch_from_parts(parts)
-            values = release.model.engine.run(tokens)
-            chunks = chunks_from_outputs(parts, values, tokens.read_offsets)
+            settled, ran = self._computed(batch.parts)
         except BaseException as error:  # whatever an engine raises, the worker lives on
             refusal = refusal_from_engine(error)
-            with self._lock:
-                self._put_down(parts)
-                self._settle([(job_of(part.work), refusal) for part in parts])
-            return
+            settled = [(job_of(part.work), refusal) for part in batch.parts]
+        with self._lock:
+            if ran is not None:
+                pace = self._admission.paces[job_of(batch.parts[0].work).release.info.sha256]
+                pace.ran(batch.tokens, self._clock() - started_s + ran.tokenize_s)
+            self._put_down(batch.parts)
+            self._settle(settled)
+        if ran is not None:
+            self._listener.ran(ran)
+
+    def _computed(self, parts: Sequence[Part]) -> tuple[list[Settled], BatchRun]:
+        """Return the replies of the requests that a batch completes. Raises what the engine does."""
+        release = job_of(parts[0].work).release
+        tokens = batch_from_parts(parts)
+        started_s = self._clock()
+        values = release.model.engine.run(tokens)
         ended_s = self._clock()
+        chunks = chunks_from_outputs(parts, values, tokens.read_offsets)
         with self._lock:
             completed = _completed(parts, chunks, (started_s, ended_s))
         settled = replies_from_batch(completed, parts, Outputs(values, tokens.read_offsets), self._cache, ended_s)
-        tokenize_s = sum(_tokenize_share_s(part) for part in parts)
-        with self._lock:
-            pace = self._admission.paces[release.info.sha256]
-            pace.ran(batch.tokens, self._clock() - started_s + tokenize_s)
-            self._put_down(parts)
-            self._settle(settled)
-        self._listener.ran(_run_of(release, tokens, tokenize_s, ended_s - started_s))
+        return settled, _run_of(release, tokens, sum(map(_tokenize_share_s, parts)), ended_s - started_s)
 
     # The books. The lock is held.
 
@@ -323,6 +328,7 @@ class Scheduler:
             self._inbox.remove(job)
         if job.queued_tokens:
             self._count(job, -job.queued_tokens, requests=-1)
+            self._tell(job.release.info.model)
         if not job.in_hand:
             self._let_go(job)
 
@@ -335,14 +341,18 @@ class Scheduler:
             self._wake.notify_all()
 
     def _count(self, job: Job, tokens: int, requests: int = 0) -> None:
-        """Count what a job has in the queue, and tell."""
+        """Count what a job has in the queue."""
         info = job.release.info
         job.queued_tokens += tokens
         self._admission.add(info.sha256, job.level, tokens, requests)
         queued = self._queued.setdefault(info.model, [0, 0])
         queued[0] += requests
         queued[1] += tokens
-        self._listener.queued(info.model, queued[0], queued[1])
+
+    def _tell(self, model: str) -> None:
+        """Tell what a model has in the queue. Whoever has counted calls this, once."""
+        requests, tokens = self._queued[model]
+        self._listener.queued(model, requests, tokens)
 
     def _budget_of(self, release: object) -> int:
         assert isinstance(release, LoadedRelease)

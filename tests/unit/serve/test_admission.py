@@ -1,0 +1,173 @@
+"""Who is let in: the arithmetic, and the promise that it makes, in a world where time is simulated."""
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from octavo.serve.admission import BACKGROUND, UNMEASURED_REQUESTS, Admission, Pace
+from octavo.serve.queue import Batch, BatchQueue, Drop, Limits, Work
+from octavo.serve.refusals import Overloaded
+
+
+def admission(seconds_per_token=0.001, *, max_queue_s=0.25, workers=1):
+    made = Admission(max_queue_s, workers)
+    made.paces["a"].ran(1000, 1000 * seconds_per_token)
+    return made
+
+
+def test_tokens_are_estimated_by_what_texts_came_to():
+    pace = Pace()
+    assert pace.tokens_from_bytes(400) == 100
+    assert pace.tokens_from_bytes(0) == 1
+    for _ in range(100):
+        pace.read(300, 100)
+    assert pace.tokens_from_bytes(300) == 100
+
+
+def test_a_change_of_pace_is_learned_within_some_batches():
+    pace = Pace()
+    assert pace.seconds_per_token is None
+    for _ in range(1000):
+        pace.ran(8, 8 * 1e-4)
+    for _ in range(8):
+        pace.ran(1024, 1024 * 2e-5)
+    assert pace.seconds_per_token == pytest.approx(2e-5, rel=0.3)
+
+
+def test_the_wait_is_what_goes_before_over_how_fast_all_workers_go():
+    books = admission(workers=2)
+    books.paces["b"].ran(10, 0.1)
+    books.add("a", 0, 100, requests=1)
+    books.add("b", 0, 10, requests=1)
+    books.add("a", 3, 1000, requests=1)
+    assert books.wait_s(0) == pytest.approx((0.1 + 0.1) / 2)
+    assert books.wait_s(3) == pytest.approx((0.1 + 0.1 + 1.0) / 2)
+
+
+def test_who_would_wait_too_long_is_refused_with_the_time_until_there_is_room():
+    books = admission()
+    books.add("a", 0, 210, requests=3)
+    books.check("a", 0)
+    books.add("a", 0, 90, requests=1)
+    with pytest.raises(Overloaded) as raised:
+        books.check("a", 0)
+    assert raised.value.retry_after_s == pytest.approx(0.3 - 0.125)
+    books.check("a", -1)  # whom the others let pass
+
+
+def test_what_is_gone_no_longer_counts():
+    books = admission()
+    books.add("a", 0, 300, requests=1)
+    books.add("a", 0, -300, requests=-1)
+    assert books.wait_s() == 0
+    assert books.requests("a") == 0
+
+
+def test_a_release_that_never_ran_may_gather_some_requests():
+    books = Admission(0.25, 1)
+    for _ in range(UNMEASURED_REQUESTS):
+        books.check("a", 0)
+        books.add("a", 0, 10**6, requests=1)
+    with pytest.raises(Overloaded):
+        books.check("a", 0)
+    books.check("b", 0)
+
+
+def test_copies_are_the_first_to_be_refused():
+    books = admission()
+    books.add("a", 0, 50, requests=1)
+    books.check("a", 0)
+    with pytest.raises(Overloaded):
+        books.check("a", BACKGROUND)
+
+
+def test_a_batch_of_a_slow_release_is_smaller_so_that_it_ends_soon():
+    assert admission(0.0001).budget("a") == pytest.approx(156, abs=1)
+    assert admission(0.00001).budget("a") == pytest.approx(1562, abs=1)
+    assert admission(1.0).budget("a") == 64
+    assert Admission(0.25, 1).budget("a") > 10**6
+
+
+@dataclass
+class Outcome:
+    answered_s: list
+    refused: int
+    dropped: int
+
+
+def simulate(capacity, load, *, max_queue_s, workers, requests, lengths, overhead_s=0.0005, seed=0):
+    """Offer `load` times what all workers can do: `capacity` tokens a second each. Time is what the simulation says."""
+    rng = random.Random(seed)
+    limits = Limits(1024, 0.0, max_queue_s, workers)
+    line, books = BatchQueue(limits), Admission(max_queue_s, workers)
+    free_s = [0.0] * workers
+    outcome = Outcome([], 0, 0)
+    now, mean = 0.0, sum(map(sum, lengths)) / len(lengths)
+    left = {}
+
+    def work_until(until_s):
+        while True:
+            worker = min(range(workers), key=free_s.__getitem__)
+            at = free_s[worker]
+            if at >= until_s or not len(line):
+                free_s[worker] = max(at, min(until_s, now)) if not len(line) else at
+                return
+            idle = sum(free <= at for free in free_s)
+            match line.next(at, idle, books.budget):
+                case Batch() as batch:
+                    took = overhead_s + batch.tokens / capacity * rng.uniform(0.8, 1.25)
+                    free_s[worker] = at + took
+                    books.paces["a"].ran(batch.tokens, took)
+                    for part in batch.parts:
+                        ends = part.work.ends
+                        tokens = ends[part.stop - 1] - (ends[part.start - 1] if part.start else 0)
+                        left[part.work] -= tokens
+                        books.add("a", 0, -tokens, requests=-(not left[part.work]))
+                        if not left[part.work]:
+                            outcome.answered_s.append(at + took - part.work.arrival_s)
+                case Drop(works):
+                    outcome.dropped += len(works)
+                    for work in works:
+                        books.add("a", 0, -left[work], requests=-1)
+                case _:
+                    return
+
+    for _ in range(requests):
+        now += rng.expovariate(load * capacity * workers / mean)
+        work_until(now)
+        for worker in range(workers):
+            free_s[worker] = free_s[worker] if len(line) else max(free_s[worker], now)
+        drawn = rng.choice(lengths)
+        work = Work("a", np.cumsum(drawn).tolist(), now)
+        try:
+            books.check("a", 0)
+        except Overloaded:
+            outcome.refused += 1
+            continue
+        left[work] = work.ends[-1]
+        books.add("a", 0, work.ends[-1], requests=1)
+        line.offer(work)
+    work_until(now + 10)
+    return outcome
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize(
+    ("capacity", "lengths"),
+    [(50_000, [[8]]), (50_000, [[5], [12], [20, 20, 20], [60] * 8]), (4_000, [[8]]), (4_000, [[5], [12], [20, 20]])],
+)
+def test_what_is_admitted_under_threefold_load_is_answered_in_time(workers, lengths, capacity):
+    """Nothing here computes for long by itself: that would come on top of the wait."""
+    done = simulate(capacity, 3.0, max_queue_s=0.25, workers=workers, requests=20_000, lengths=lengths)
+    p99 = sorted(done.answered_s)[int(0.99 * len(done.answered_s))]
+    assert p99 <= 1.2 * 0.25
+    assert done.refused > 0
+    assert done.dropped <= 0.05 * done.refused, "refusing late wastes the client's time"
+
+
+@pytest.mark.parametrize("lengths", [[[8]], [[5], [12], [20, 20, 20]]])
+def test_below_capacity_nobody_is_refused(lengths):
+    done = simulate(50_000, 0.5, max_queue_s=0.25, workers=2, requests=3000, lengths=lengths, overhead_s=1e-5)
+    assert done.refused == done.dropped == 0

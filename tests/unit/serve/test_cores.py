@@ -1,0 +1,38 @@
+"""How many cores a process may use, and who gets them."""
+
+import os
+
+import pytest
+
+from octavo.serve.cores import plan_cores, switch_off_pools, usable_cores
+
+
+@pytest.mark.parametrize(
+    ("content", "cores"), [("150000 100000", 2), ("20000 100000", 1), ("max 100000", 8), ("900000 100000", 8), ("", 8)]
+)
+def test_a_container_s_quota_counts(content, cores, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    quota = tmp_path / "cpu.max"
+    quota.write_text(content)
+    assert usable_cores(quota) == cores
+
+
+def test_without_a_quota_the_affinity_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3}, raising=False)
+    assert usable_cores(tmp_path / "none") == 2
+
+
+def test_each_core_has_a_worker_unless_fewer_are_asked_for():
+    assert plan_cores().workers == plan_cores().cores
+    assert plan_cores(1).workers == 1
+    assert plan_cores(1).engine_threads == 1
+    assert plan_cores(1).line().startswith("1 of")
+
+
+def test_pools_are_switched_off_unless_the_user_wants_them(monkeypatch):
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+    switch_off_pools()
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    switch_off_pools()
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "true"
