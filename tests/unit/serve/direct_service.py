@@ -31,7 +31,9 @@ TASKS: dict[str, Task] = {
     "match": Embed(prompts=(("query", "find: "), ("document", "passage: ")), dimensions=32),
     "order": Rank(),
 }
-_WORDS = "turn it off on the lamp in a kitchen book table for two play some music what is weather find passage : b c d e"
+_WORDS = (
+    "turn it off on the lamp in a kitchen book table for two play some music what is weather find passage : b c d e"
+)
 
 
 class RandomEngine:
@@ -155,5 +157,3 @@ class HeardRefusals:
     def queued(self, model: str, requests: int, tokens: int) -> None: ...
 
     def swapped(self, model: str, old: str | None, new: str | None, seconds: float, error: str | None) -> None: ...
-
-

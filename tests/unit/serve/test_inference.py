@@ -92,7 +92,7 @@ def test_only_what_is_wanted_is_put_out_in_that_order(reply_to):
     task = BY_TASK["classify"][1]
     reply = reply_to("classify", ["a"])
     assert [one.name for one in tensors_from_reply(task, reply, ["logits", "label"])] == ["logits", "label"]
-    with pytest.raises(BadRequest, match="'scores' is not known.*label, confidence, logits"):
+    with pytest.raises(BadRequest, match=r"'scores' is not known.*label, confidence, logits"):
         check_outputs(task, ["label", "scores"])
 
 

@@ -16,10 +16,9 @@ def test_texts_come_back_from_their_bytes(texts):
 def test_bytes_are_texts_or_refused(raw):
     try:
         texts = texts_from_raw(raw, "text")
-    except BadRequest as error:
-        assert "'text'" in str(error)
-    else:
-        assert raw_from_texts(texts) == raw
+    except BadRequest:
+        return
+    assert raw_from_texts(texts) == raw
 
 
 def test_bytes_are_those_of_the_protocol():

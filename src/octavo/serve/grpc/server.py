@@ -107,7 +107,7 @@ class _Guard:
             except Exception:
                 _LOG.exception("A request failed")
                 return await context.abort(grpc.StatusCode.INTERNAL, "The server failed to answer. Its log says why.")
-            if self._listener is not None and not call.asked:
+            if self._listener is not None and call.asked is None:
                 self._listener.refused("", refusal.reason)
             code = _CODES.get(refusal.status, grpc.StatusCode.INTERNAL)
             return await context.abort(code, str(refusal), _trailing(refusal))

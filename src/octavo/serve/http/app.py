@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from re import Pattern
 
 import orjson
 from starlette.applications import Starlette
@@ -15,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from octavo.serve.http import health, inference, openai, rerank, tei, typed
 from octavo.serve.http.endpoint import Endpoint, Operation
@@ -57,10 +58,8 @@ def create_app(
         *(_route(operation, service, settings, listener) for operation in all_operations()),
         *extra_routes,
     ]
-    endpoints = [
-        route.endpoint for route in routes if isinstance(route, Route) and isinstance(route.endpoint, Endpoint)
-    ]
-    document = openapi_document([one.operation for one in endpoints], needs_key=bool(settings.api_keys))
+    operations = [endpoint.operation for _, endpoint in _endpoints(routes)]
+    document = openapi_document(operations, needs_key=bool(settings.api_keys))
     described = [
         _constant("/openapi.json", "Describe all this for programs", Answer(orjson.dumps(document))),
         _constant("/docs", "Describe all this for people", Answer(docs_page(document).encode(), headers=_HTML)),
@@ -81,25 +80,37 @@ class _Application(Starlette):
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
         super().__init__(routes=routes, exception_handlers={Refusal: _refused, HTTPException: _not_routed})
         self.router.redirect_slashes = False
-        self._own = [route for route in routes if isinstance(route, Route) and isinstance(route.endpoint, Endpoint)]
+        self._own = _endpoints(routes)
         self._find = lru_cache(maxsize=_KNOWN_ADDRESSES)(self._found)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         path = scope["path"] if scope["type"] == "http" else ""
-        found = self._find(path) if len(path) <= _LONGEST_ADDRESS else None
+        found = self._find(path, scope["method"]) if 0 < len(path) <= _LONGEST_ADDRESS else None
         if found is None:
             await super().__call__(scope, receive, send)
             return
         endpoint, scope["path_params"] = found
         await endpoint(scope, receive, send)
 
-    def _found(self, path: str) -> tuple[ASGIApp, dict[str, str]] | None:
-        """Return the endpoint at an address, and the parts that vary; None where Starlette may know more."""
-        for route in self._own:
-            if matched := route.path_regex.match(path):
-                return route.app, matched.groupdict()
+    def _found(self, path: str, method: str) -> tuple[Endpoint, dict[str, str]] | None:
+        """Return the endpoint at an address, and the parts that vary; None where Starlette may know more.
+
+        Where the method is none of those that the address is asked with, the first endpoint there says so.
+        """
+        found = [(endpoint, matched) for pattern, endpoint in self._own if (matched := pattern.match(path))]
+        for endpoint, matched in [*(one for one in found if method in one[0].methods), *found]:
+            return endpoint, matched.groupdict()
         return None
+
+
+def _endpoints(routes: Sequence[BaseRoute]) -> list[tuple[Pattern[str], Endpoint]]:
+    """Return the endpoints among some routes, each with the pattern of its address."""
+    return [
+        (route.path_regex, route.endpoint)
+        for route in routes
+        if isinstance(route, Route) and isinstance(route.endpoint, Endpoint)
+    ]
 
 
 def _route(operation: Operation, service: Service, settings: ApiSettings, listener: Listener | None) -> Route:

@@ -20,7 +20,7 @@ from octavo.serve.http.body import ClientGone, body_from_json, check_media, read
 from octavo.serve.http.errors import Dialect, content_from_refusal, headers_from_refusal
 from octavo.serve.http.exchange import Answer, Call, json_answer
 from octavo.serve.http.keys import check_key, digests_of
-from octavo.serve.http.patience import while_awaited
+from octavo.serve.http.patience import Overdue, while_awaited
 from octavo.serve.http.refusals import MethodNotAllowed
 from octavo.serve.http.settings import ApiSettings
 from octavo.serve.refusals import BadRequest, Refusal
@@ -60,7 +60,12 @@ class Operation:
 
 
 class Endpoint:
-    """An operation, bound to the service that answers: an ASGI application, and the endpoint of a route."""
+    """An operation, bound to the service that answers: an ASGI application, and the endpoint of a route.
+
+    Attributes:
+        operation: what is asked for.
+        methods: of HTTP that it is asked with.
+    """
 
     def __init__(
         self, operation: Operation, service: Service, settings: ApiSettings, listener: Listener | None = None
@@ -69,7 +74,7 @@ class Endpoint:
         self._service = service
         self._settings = settings
         self._listener = listener
-        self._methods = ("GET", "HEAD") if operation.method == "GET" else (operation.method,)
+        self.methods = ("GET", "HEAD") if operation.method == "GET" else (operation.method,)
         self._reads_bytes = operation.body is bytes
         self._decoder = msgspec.json.Decoder(operation.body) if operation.body not in (None, bytes) else None
         self._keys = () if operation.is_open else digests_of(settings.api_keys)
@@ -101,16 +106,17 @@ class Endpoint:
         await _send(send, answer, is_last=answer.status >= 400 and not is_read and _has_body(headers))
 
     def _check(self, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
-        if scope["method"] not in self._methods:
-            raise MethodNotAllowed(scope["method"], scope["path"], ", ".join(self._methods))
+        if scope["method"] not in self.methods:
+            raise MethodNotAllowed(scope["method"], scope["path"], ", ".join(self.methods))
         check_key(headers.get(b"authorization", b""), self._keys)
         if self.operation.body is not None:
             check_media(headers, binary=self._reads_bytes)
 
     def _refused(self, refusal: Refusal, call: Call | None) -> Answer:
+        asked = None if call is None else call.asked
         # The service tells of what it refuses itself.
-        if self._listener is not None and (call is None or not call.asked):
-            self._listener.refused("", refusal.reason)
+        if self._listener is not None and (asked is None or isinstance(refusal, Overdue)):
+            self._listener.refused(asked or "", refusal.reason)
         answer = json_answer(content_from_refusal(refusal, self.operation.dialect), refusal.status)
         return msgspec.structs.replace(answer, headers=(*answer.headers, *headers_from_refusal(refusal)))
 

@@ -33,7 +33,7 @@ class Call:
         path: the parts of the address that vary.
         query: of the address, as it came.
         deadline_s: by `time.monotonic()`; None for none.
-        asked: whether the service was asked, so that it has heard of the request.
+        asked: the model that the service was asked for, so that it has heard of the request; None until then.
     """
 
     __slots__ = ("asked", "deadline_s", "headers", "path", "query", "service", "settings")
@@ -53,7 +53,7 @@ class Call:
         self.path = path
         self.query = query
         self.deadline_s = _deadline(headers, settings.timeout_s)
-        self.asked = False
+        self.asked: str | None = None
 
     def query_value(self, name: str) -> str | None:
         """Return a value of the query; of several the first."""
@@ -69,7 +69,7 @@ class Call:
 
     async def ask(self, request: Request) -> Reply:
         """Ask the service. Raises Refusal."""
-        self.asked = True
+        self.asked = request.model
         return await self.service.ask(request)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from html import escape
 from itertools import groupby
 
@@ -60,7 +59,7 @@ def _fields(schema: Json, document: Json) -> str:
     schema = _resolved(schema, document)
     needed = schema.get("required", [])
     rows = [
-        f"<tr><td><code>{escape(name)}</code></td><td>{escape(_kind(field))}</td>"
+        f"<tr><td><code>{escape(name)}</code></td><td>{escape(_kind(field, document))}</td>"
         f"<td>{'yes' if name in needed else ''}</td><td>{escape(_description(field))}</td></tr>"
         for name, field in schema.get("properties", {}).items()
     ]
@@ -69,24 +68,21 @@ def _fields(schema: Json, document: Json) -> str:
     return f'<p>{about}</p><div class="scroll"><table><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _kind(schema: Json) -> str:
-    """Say a type in a few words, such as `text or list of (text or TextPair)`."""
-    if "$ref" in schema:
-        return str(schema["$ref"]).rpartition("/")[2]
+def _kind(schema: Json, document: Json) -> str:
+    """Say a type in a few words, such as `text or list of {query, documents}`."""
+    schema = _resolved(schema, document)
+    if "properties" in schema:
+        return "{" + ", ".join(schema["properties"]) + "}"
     if "enum" in schema:
         return " or ".join(f'"{value}"' for value in schema["enum"])
     if "anyOf" in schema:
-        return _either([_kind(one) for one in schema["anyOf"] if one.get("type") != "null"])
+        kinds = [_kind(one, document) for one in schema["anyOf"] if one.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
     if schema.get("type") == "array":
-        inner = _kind(schema["items"]) if "items" in schema else "values"
+        inner = _kind(schema["items"], document) if "items" in schema else "values"
         return f"list of ({inner})" if " or " in inner else f"list of {inner}"
-    return {"string": "text", "integer": "whole number", "boolean": "true or false"}.get(
-        str(schema.get("type")), str(schema.get("type", "value"))
-    )
-
-
-def _either(kinds: Sequence[str]) -> str:
-    return " or ".join(dict.fromkeys(kinds))
+    kind = str(schema.get("type", "value"))
+    return {"string": "text", "integer": "whole number", "boolean": "true or false"}.get(kind, kind)
 
 
 def _description(schema: Json) -> str:

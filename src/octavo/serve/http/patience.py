@@ -18,10 +18,15 @@ from octavo.serve.refusals import DeadlineExceeded
 
 # An answer that takes longer than this is worth watching the connection for.
 _WATCH_AFTER_S = 0.01
-# The service keeps deadlines itself; it goes first, as it can say more.
-_GRACE_S = 0.002
+# The service keeps deadlines itself, as long as no engine is at work; it goes first, as it can say more.
+_GRACE_S = 0.008
+_LATE = "The deadline has passed. Nothing more is computed for this request."
 
 Value = TypeVar("Value")
+
+
+class Overdue(DeadlineExceeded):
+    """The deadline has passed, and the service had not noticed."""
 
 
 async def while_awaited(work: Coroutine[Any, Any, Value], receive: Receive, deadline_s: float | None) -> Value:
@@ -34,7 +39,7 @@ async def while_awaited(work: Coroutine[Any, Any, Value], receive: Receive, dead
 
     Raises:
         ClientGone: the connection was closed first.
-        DeadlineExceeded: the deadline passed first.
+        Overdue: the deadline passed first.
     """
     patience = _Patience(receive, deadline_s)
     try:
@@ -64,7 +69,7 @@ class _Patience:
         self._timers = [loop.call_later(_WATCH_AFTER_S, self._begin_watch)]
         if deadline_s is not None:
             left_s = max(0.0, deadline_s - time.monotonic()) + _GRACE_S
-            self._timers.append(loop.call_later(left_s, self._give_up, DeadlineExceeded(_LATE)))
+            self._timers.append(loop.call_later(left_s, self._give_up, Overdue(_LATE)))
 
     def end(self) -> None:
         """Stop watching."""
@@ -85,6 +90,3 @@ class _Patience:
         if self.reason is None:
             self.reason = reason
             self.task.cancel()
-
-
-_LATE = "The deadline that the client set has passed. Nothing more is computed for it."

@@ -88,9 +88,9 @@ def _served(app: ASGIApp) -> Iterator[str]:
 
 
 @pytest.fixture
-def serve(service: DirectService) -> Callable[..., AbstractContextManager[str]]:
+def serve(service: DirectService, listener: HeardRefusals) -> Callable[..., AbstractContextManager[str]]:
     """Return a context in which the application is served, with some settings; its value is the address."""
-    return lambda **settings: _served(create_app(service, ApiSettings(**settings)))
+    return lambda **settings: _served(create_app(service, ApiSettings(**settings), listener=listener))
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 from starlette.responses import PlainTextResponse
@@ -13,7 +14,8 @@ from tests.unit.serve.http.conftest import Client
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/classify/", "/v1/Classify", "/v2/models", "/v2/models//infer", "/x" * 5000, "/%00", "/%ff"]
+    "path",
+    ["/", "/v1", "/v1/classify/", "/v1/Classify", "/v2/models", "/v2/models//infer", "/x" * 5000, "/%00", "/%ff"],
 )
 def test_where_nothing_is_the_way_to_the_documentation_is_shown(client, path):
     for method in ("GET", "POST"):
@@ -42,16 +44,19 @@ def test_other_rooms_add_routes(service):
 
     operation = Operation(method="GET", path="/v1/search", handle=handle, summary="Search", answer=dict[str, int])
     endpoint = Endpoint(operation, service, ApiSettings())
-    routes = [Route("/metrics", plain), Route("/full", refuses), Route("/v1/search", endpoint)]
+    posted = Endpoint(replace(operation, method="POST", body=list[str]), service, ApiSettings())
+    routes = [Route("/metrics", plain), Route("/full", refuses)]
+    routes += [Route("/v1/search", endpoint), Route("/v1/search", posted)]
     client = Client(create_app(service, extra_routes=routes))
     assert client.get("/metrics").text == "ours"
-    assert client.get("/v1/search").json() == {"models": 4}
+    assert client.get("/v1/search").json() == client.post("/v1/search", ["a"]).json() == {"models": 4}
+    assert client.request("PUT", "/v1/search").status_code == 405
     assert (client.get("/full").status_code, client.get("/full").headers["retry-after"]) == (429, "2")
     answer = client.post("/metrics")
     assert (answer.status_code, sorted(answer.headers["allow"].split(", "))) == (405, ["GET", "HEAD"])
     assert answer.json()["error"]["message"] == "Method Not Allowed"
     paths = client.get("/openapi.json").json()["paths"]
-    assert "/v1/search" in paths
+    assert set(paths["/v1/search"]) == {"get", "post"}
     assert "/metrics" not in paths
 
 

@@ -1,5 +1,6 @@
 """Real clients against a real server, each as its users call it."""
 
+import httpx
 import numpy as np
 import pytest
 
@@ -7,6 +8,7 @@ from octavo.serve.refusals import Overloaded
 
 TEXTS = ["turn it off", "book a table"]
 DOCUMENTS = ["book a table", "play some music", "turn it off"]
+
 
 @pytest.fixture
 def vectors(tiny_served):
@@ -41,9 +43,9 @@ def test_openai_waits_as_long_as_it_is_told(url, service, monkeypatch):
     slept = []
     monkeypatch.setattr("time.sleep", slept.append)
     service.error = Overloaded("full", 0.05)
-    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=1) as client:
-        with pytest.raises(openai.RateLimitError):
-            client.embeddings.create(model="match", input="a")
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=1)
+    with client, pytest.raises(openai.RateLimitError):
+        client.embeddings.create(model="match", input="a")
     assert slept == [0.05]
     assert len(service.asked) == 2
 
@@ -53,30 +55,36 @@ def test_openai_with_a_key(serve):
     with serve(api_keys=("secret",)) as url:
         with openai.OpenAI(base_url=f"{url}/v1", api_key="secret", max_retries=0) as client:
             assert client.embeddings.create(model="match", input="a").model == "match"
-        with openai.OpenAI(base_url=f"{url}/v1", api_key="guess", max_retries=0) as client:
-            with pytest.raises(openai.AuthenticationError):
-                client.embeddings.create(model="match", input="a")
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="guess", max_retries=0)
+        with client, pytest.raises(openai.AuthenticationError):
+            client.embeddings.create(model="match", input="a")
 
 
 def test_langchain(url, vectors):
     langchain = pytest.importorskip("langchain_openai")
-    embeddings = langchain.OpenAIEmbeddings(
-        base_url=f"{url}/v1", api_key="none", model="match", check_embedding_ctx_length=False
-    )
-    np.testing.assert_allclose(embeddings.embed_documents(TEXTS), vectors, rtol=1e-5)
-    np.testing.assert_allclose(embeddings.embed_query(TEXTS[0]), vectors[0], rtol=1e-5)
+    with httpx.Client() as http_client:  # which it would not close
+        embeddings = langchain.OpenAIEmbeddings(
+            base_url=f"{url}/v1",
+            api_key="none",
+            model="match",
+            check_embedding_ctx_length=False,
+            http_client=http_client,
+        )
+        np.testing.assert_allclose(embeddings.embed_documents(TEXTS), vectors, rtol=1e-5)
+        np.testing.assert_allclose(embeddings.embed_query(TEXTS[0]), vectors[0], rtol=1e-5)
 
 
 def test_cohere(url, order):
     cohere = pytest.importorskip("cohere")
-    client = cohere.ClientV2(api_key="none", base_url=url)
-    ranked = client.rerank(model="order", query=TEXTS[0], documents=DOCUMENTS, top_n=2)
-    assert [one.index for one in ranked.results] == order[:2]
-    with pytest.raises(cohere.NotFoundError, match="intent, match, order, slots"):
-        client.rerank(model="none", query="a", documents=["b"])
-    older = cohere.Client(api_key="none", base_url=url)
-    ranked = older.rerank(model="order", query=TEXTS[0], documents=DOCUMENTS, return_documents=True)
-    assert [one.document.text for one in ranked.results] == [DOCUMENTS[index] for index in order]
+    with httpx.Client() as http_client:  # which they would not close
+        client = cohere.ClientV2(api_key="none", base_url=url, httpx_client=http_client)
+        ranked = client.rerank(model="order", query=TEXTS[0], documents=DOCUMENTS, top_n=2)
+        assert [one.index for one in ranked.results] == order[:2]
+        with pytest.raises(cohere.NotFoundError, match="intent, match, order, slots"):
+            client.rerank(model="none", query="a", documents=["b"])
+        older = cohere.Client(api_key="none", base_url=url, httpx_client=http_client)
+        ranked = older.rerank(model="order", query=TEXTS[0], documents=DOCUMENTS, return_documents=True)
+        assert [one.document.text for one in ranked.results] == [DOCUMENTS[index] for index in order]
 
 
 def test_llama_index(url, order):

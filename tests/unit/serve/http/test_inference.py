@@ -88,7 +88,12 @@ def test_inputs_may_be_mixed(client, service):
         ({"inputs": [tensor("a", data=None, parameters={"binary_data_size": -1})]}, [b"1"], None, "binary_data_size"),
         ({"inputs": [tensor("a", data=None, parameters={"binary_data_size": "1"})]}, [b"1"], None, "binary_data_size"),
         ({"inputs": [tensor("a", data=None, parameters={"binary_data_size": 3})]}, [b"123"], None, "end within"),
-        ({"inputs": [tensor("a", data=None, parameters={"binary_data_size": 5})]}, [b"\1\0\0\0\xff"], None, "not UTF-8"),
+        (
+            {"inputs": [tensor("a", data=None, parameters={"binary_data_size": 5})]},
+            [b"\1\0\0\0\xff"],
+            None,
+            "not UTF-8",
+        ),
         ({"inputs": [tensor("a")]}, [b"more"], None, "belong to no input"),
         ({"inputs": [tensor("a")]}, [], 10**6, "Inference-Header-Content-Length"),
         ({"inputs": [tensor("a")]}, [], "x", "Inference-Header-Content-Length"),

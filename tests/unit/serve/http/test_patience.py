@@ -101,9 +101,11 @@ def test_a_client_that_closes_its_connection_ends_the_asking(url, service):
     _until(lambda: service.left == 1)
 
 
-def test_a_deadline_is_kept_although_the_service_does_not(url, service):
+def test_a_deadline_is_kept_although_the_service_does_not(serve, service, listener):
     service.delay_s = 60
-    answer = httpx.post(f"{url}/v1/classify", json={"input": "a"}, headers={"X-Request-Timeout-Ms": "20"})
+    with serve() as url:
+        answer = httpx.post(f"{url}/v1/classify", json={"input": "a"}, headers={"X-Request-Timeout-Ms": "20"})
+    assert listener.reasons == [("intent", "deadline")]
     assert (answer.status_code, answer.json()["error"]["reason"]) == (504, "deadline")
     assert service.left == 1
 

@@ -7,7 +7,9 @@ from octavo.types import Outputs, Pair
 
 def test_embed(client, tiny_served):
     vectors = client.post("/embed", {"inputs": ["turn it off", "lamp"]}).json()
-    np.testing.assert_allclose(vectors, [one.vector for one in tiny_served["match"].predict(["turn it off", "lamp"])], rtol=1e-5)
+    np.testing.assert_allclose(
+        vectors, [one.vector for one in tiny_served["match"].predict(["turn it off", "lamp"])], rtol=1e-5
+    )
     assert client.post("/embed", {"inputs": "turn it off"}).json() == vectors[:1]
 
 
