@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from octavo.data.characters import shown
 from octavo.data.json_lines import check_is_file, first_key, keys_of, lines_of, name_from, text_from, text_under
@@ -21,7 +21,7 @@ from octavo.types import Json
 LONGEST_ID = 512  # characters; an index finds documents again by it
 
 _FORM = '{"_id": "...", "title": "...", "text": "..."}'
-_LINE_CHARACTERS = 1 << 24
+_LINE_BYTES = 1 << 24
 _ROWS_A_REPORT = 256
 
 
@@ -138,24 +138,17 @@ def _csv_rows(path: Path, done: Callable[[int], None]) -> Iterator[tuple[str, Js
         done(file.tell() - told)
 
 
-def _text_lines(file: io.BufferedReader, path: Path) -> Iterator[str]:
+def _text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
     """Yield lines with their ends, which belong to a cell where it is quoted."""
-    text = io.TextIOWrapper(file, "utf-8-sig", newline="")
     number = 0
-    try:
-        while line := text.readline(_LINE_CHARACTERS):
-            number += 1
-            if len(line) >= _LINE_CHARACTERS:
-                raise InputError(
-                    f"{path}:{number}: the line has over {_LINE_CHARACTERS:,} characters; this is no corpus."
-                )
-            yield line
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: after line {number} there are bytes that are not UTF-8. Save it as UTF-8."
-        ) from error
-    finally:
-        text.detach()  # it would close the file
+    while line := file.readline(_LINE_BYTES):
+        number += 1
+        if len(line) >= _LINE_BYTES:
+            raise InputError(f"{path}:{number}: the line has over {_LINE_BYTES >> 10:,} KiB; no corpus has.")
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}:{number}: this line is not UTF-8. Save the file as UTF-8.") from error
 
 
 def _document(row: Json, where: str, names: FieldNames) -> Document:

@@ -89,7 +89,7 @@ def index_folder(path: Path) -> Path:
         if not VERSION.fullmatch(target) or not (path / target).is_dir():
             raise ReleaseError(f"{link}: points to {target!r}, which is no version of this index. {REPAIR}")
         return path / target
-    if (path / FILE_NAME).is_file():
+    if (path / FILE_NAME).exists() or (path / LEXICAL).is_dir():
         return path
     if not path.is_dir():
         raise ReleaseError(
