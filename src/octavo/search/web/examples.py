@@ -10,14 +10,15 @@ from octavo.search.index import Index
 _LOOKED_AT = 64  # documents, spread over the index
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 _PLAIN = re.compile(r"[^\W\d_][^\W\d_ ,'’-]*([ ,'’-]+[^\W\d_]+)*")  # words, and nothing that belongs to a notation
-_SHORTEST, _LONGEST = 4, 56  # characters
+_SHORTEST, _SHORTEST_ASCII, _LONGEST = 4, 16, 56  # characters; the fewest depend on the script
 _CLOSING = ".。!！?？"
 
 
 def examples_from_index(index: Index, most: int = 12) -> list[str]:
     """Return a phrase each of some documents, spread over the index; none where there is nothing short to say."""
     end = index.manifest.next_number
-    numbers = sorted({place * end // _LOOKED_AT for place in range(min(_LOOKED_AT, end))})
+    count = min(_LOOKED_AT, end)
+    numbers = [place * end // count for place in range(count)]
     documents = index.documents(numbers)
     phrases = [_phrase(documents[number]) for number in numbers if number in documents]
     found = list(dict.fromkeys(phrase for phrase in phrases if phrase))
@@ -28,5 +29,9 @@ def examples_from_index(index: Index, most: int = 12) -> list[str]:
 def _phrase(document: Document) -> str:
     """Return the last plain sentence of a document, or its title; first sentences often are definitions."""
     sentences = [part.strip().rstrip(_CLOSING) for part in _SENTENCE.split(document.text[:1000])]
-    fitting = (one for one in (*reversed(sentences), document.title) if _SHORTEST <= len(one) <= _LONGEST)
-    return next((one for one in fitting if _PLAIN.fullmatch(one)), "")
+    return next((one for one in (*reversed(sentences), document.title) if _fits(one)), "")
+
+
+def _fits(phrase: str) -> bool:
+    shortest = _SHORTEST_ASCII if phrase.isascii() else _SHORTEST
+    return shortest <= len(phrase) <= _LONGEST and _PLAIN.fullmatch(phrase) is not None

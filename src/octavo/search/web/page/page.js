@@ -730,7 +730,7 @@ function trialPart(model, trial) {
 
 /** Draw the engine's difference from its teacher: the interval, zero, and the margin that it has to stay above. */
 function intervalDrawing({ difference, margin, metric }) {
-  const least = Math.min(-1.35 * margin, difference.low), most = Math.max(1.0 * margin, difference.high);
+  const least = Math.min(-1.35 * margin, difference.low), most = Math.max(margin, 1.1 * difference.high);
   const x = (value) => `${(100 * (value - least)) / (most - least)}%`;
   const line = (value, name) => s("line", { class: name, x1: x(value), x2: x(value), y1: 4, y2: 34 });
   const label = (value, text, anchor) => s("text", { x: x(value), y: 50, "text-anchor": anchor }, text);
@@ -784,12 +784,16 @@ async function sendOn() {
 async function sendOne() {
   const texts = stack?.examples.length ? stack.examples : ["search"];
   const started = performance.now();
+  const dot = { ms: 0, other: false, problem: "", lost: false };
   try {
     const answer = await search(texts[live.sent++ % texts.length], undefined, { top: 5, deadline_ms: null });
-    live.dots.push({ at: performance.now(), ms: performance.now() - started, other: isOther(answer), failed: answer.degraded });
-  } catch {
-    live.dots.push({ at: performance.now(), ms: 0, other: false, failed: true });
+    dot.other = isOther(answer);
+    dot.problem = answer.problems.join("; ");
+  } catch (error) {
+    dot.lost = true;
+    dot.problem = error.message;
   }
+  live.dots.push({ ...dot, at: performance.now(), ms: performance.now() - started });
 }
 
 /** Return whether a release on trial had part in an answer; notes a swap where a version is new. */
@@ -829,17 +833,18 @@ function drawLive() {
 function liveShapes(now) {
   const { clientWidth: width, clientHeight: height } = $("live-chart");
   const [left, bottom] = [36, height - 22];
-  const most = niceAbove(Math.max(10, ...live.dots.map((dot) => dot.ms)));
+  const most = niceAbove(Math.max(10, ...live.dots.filter((dot) => !dot.lost).map((dot) => dot.ms)));
   const x = (at) => left + (width - left) * (1 - (now - at) / (1000 * LIVE_S));
   const y = (value) => bottom - (bottom - 14) * (value / most);
   const level = (value) => [s("line", { class: value ? "grid" : "axis", x1: left, x2: width, y1: y(value), y2: y(value) }), s("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, number(value))];
-  const dot = (one) => (one.failed ? s("line", { class: "failed", x1: x(one.at), x2: x(one.at), y1: 14, y2: bottom }) : s("circle", { class: one.other && "other", cx: x(one.at), cy: y(one.ms), r: 3 }));
+  const lost = (one) => s("line", { class: "lost", x1: x(one.at), x2: x(one.at), y1: bottom - 12, y2: bottom });
+  const dot = (one) => s("circle", { class: one.problem ? "degraded" : one.other && "other", cx: x(one.at), cy: y(one.ms), r: 3 });
   const swap = (one) => [s("line", { class: "swap", x1: x(one.at), x2: x(one.at), y1: 14, y2: bottom }), s("text", { class: "swap-name", x: x(one.at) - 6, y: 10, "text-anchor": x(one.at) > 180 ? "end" : "start" }, one.text)];
   return [
     ...[0, most / 2, most].flatMap(level),
     s("text", { x: left, y: height - 4 }, "a minute ago"), s("text", { x: width, y: height - 4, "text-anchor": "end" }, "now"),
     s("text", { x: 0, y: 4 }, live.swaps.length ? "" : "ms"),
-    ...live.dots.map(dot), ...live.swaps.flatMap(swap),
+    ...live.dots.map((one) => (one.lost ? lost(one) : dot(one))), ...live.swaps.flatMap(swap),
   ];
 }
 
@@ -851,10 +856,16 @@ export function niceAbove(value) {
 
 function liveSummary() {
   if (!live.dots.length) return live.running ? "" : "Nothing was sent in the last minute.";
-  const good = live.dots.filter((dot) => !dot.failed).map((dot) => dot.ms);
-  const other = live.dots.filter((dot) => dot.other).length;
-  const failed = live.dots.length - good.length;
-  return `Last minute: ${plural(live.dots.length, "search").replace("searchs", "searches")}, ${failed} failed or degraded, p50 ${ms(quantile(good, 0.5))} ms, p99 ${ms(quantile(good, 0.99))} ms${other ? `; ${other} (open dots) with a release on trial` : ""}.`;
+  const good = live.dots.filter((dot) => !dot.lost);
+  const lasted = good.map((dot) => dot.ms);
+  const troubled = live.dots.filter((dot) => dot.problem).at(-1);
+  const said = [
+    `Last minute: ${number(good.length)} answered, ${number(live.dots.length - good.length)} lost`,
+    `${number(good.filter((dot) => dot.problem).length)} degraded`,
+    `p50 ${ms(quantile(lasted, 0.5))} ms, p99 ${ms(quantile(lasted, 0.99))} ms`,
+    `${number(good.filter((dot) => dot.other).length)} by a release on trial (open dots)`,
+  ];
+  return `${said.join("; ")}.${troubled ? ` The last trouble: ${troubled.problem}` : ""}`;
 }
 
 // ---- Cost ---------------------------------------------------------------------------------------------------------
