@@ -48,6 +48,7 @@ DOCUMENTS = {
     "hostile": (HOSTILE, f"Music of {HOSTILE} and of \u202e\u0007 others."),
     "rtl": (RTL, f"{RTL} music"),
 }
+TYPED = ("play", "music", "table", "turn it")
 # Of all text that is shown: the ratio of its contrast to its background, and what it has to be (WCAG AA).
 CONTRASTS = """() => {
   const parse = (c) => c.match(/[\\d.]+/g).map(Number);
@@ -321,16 +322,17 @@ def test_a_swap_in_the_middle_of_typing_loses_no_answer(
         read: list[Any] = []
         while not any(ranked_by(one) == "1" for one in read):
             assert time.monotonic() < deadline, "the swap never came"
-            for query in ("play", "music", "table", "turn it"):
+            for query in TYPED:
                 type_query(page, query)
             read += [content for answer in answers if (content := content_of(answer)) is not None]
             answers.clear()
+        read = [one for one in read if one["query"] in TYPED]  # and not what the page goes on sending
         assert {ranked_by(one) for one in read} <= {"1", "2"}
-        assert not any(one["degraded"] for one in read)
+        assert [one["problems"] for one in read if one["degraded"]] == []
         page.locator("#tab-engines").click()
         page.locator("#engines-state", has_text="rank: 2 → 1").wait_for()
         page.locator(".swap-name", has_text="rank 2 → 1").first.wait_for(state="attached")
-        # Examples are longer than the tiny ranker can read, which degrades them.
+        # Whether they are degraded says nothing: the tiny ranker cannot read queries as long as the examples.
         page.locator("#live-state", has_text=" answered, 0 lost;").wait_for()
         assert page.evaluate("[sessionStorage.length, localStorage.length]") == [1, 0]
         page.locator("#lock").click()
