@@ -7,7 +7,7 @@ service runs, each release for itself.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from octavo.serve.queue import LOWEST, level_of
 from octavo.serve.refusals import Overloaded
@@ -22,11 +22,13 @@ _BYTES_PER_TOKEN = 4.0  # of English, until it is measured
 _HALF_LIFE_TOKENS = 2048
 # Requests are refused from this share of the longest wait on: estimates err, and refusals at once are kinder.
 _ADMITTED_SHARE = 0.85
+# What a request itself takes counts too, up to this share: a large one must find its way into a service that is idle.
+_OWN_SHARE = 1 / 4
 # A batch takes at most this share of the longest wait, so that waiting and computing together stay near the bound.
 _BATCH_SHARE = 1 / 16
 _LEAST_BUDGET_TOKENS = 64
-# Copies for a shadow are taken only while real requests wait for less than this share of the longest wait.
-_BACKGROUND_SHARE = 1 / 8
+# Copies for a shadow are taken only while what is queued takes less than this share of the longest wait.
+_BACKGROUND_SHARE = 1 / 2
 
 
 @dataclass(slots=True)
@@ -82,17 +84,28 @@ class Admission:
     max_queue_s: float
     workers: int
     paces: defaultdict[str, Pace] = field(default_factory=lambda: defaultdict(Pace))
+    _met: dict[str, Pace] = field(default_factory=dict)  # by model, the last one
     _backlogs: dict[tuple[str, int], _Backlog] = field(default_factory=dict)
 
-    def check(self, release: str, level: int) -> None:
-        """Let a request of a level in, or refuse it.
+    def meet(self, release: str, model: str) -> Pace:
+        """Return the pace of a release; a new one is taken to be like the one of its model that was met last."""
+        pace = self.paces.get(release)
+        if pace is None:
+            like = self._met.get(model)
+            pace = self.paces[release] = Pace() if like is None else replace(like)
+        self._met[model] = pace
+        return pace
+
+    def check(self, release: str, level: int, tokens: int = 0) -> None:
+        """Let a request of a level and so many tokens in, or refuse it.
 
         Raises:
             Overloaded: it would wait for longer than it may; says when there should be room.
         """
         wait_s = self.wait_s(level)
         share = _BACKGROUND_SHARE if level == BACKGROUND else _ADMITTED_SHARE
-        if wait_s > share * self.max_queue_s:
+        own_s = tokens * (self.paces[release].seconds_per_token or 0.0) / self.workers
+        if wait_s + min(own_s, _OWN_SHARE * self.max_queue_s) > share * self.max_queue_s:
             raise Overloaded(
                 f"{1000 * wait_s:.0f} ms of work is queued, and nobody may wait for more than "
                 f"{1000 * self.max_queue_s:.0f} ms.",

@@ -8,12 +8,14 @@ The event loop has no core to itself: it works while engines do, in the gaps tha
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _POOL = "TOKENIZERS_PARALLELISM"
+_TURN_S = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,12 @@ def usable_cores(quota: Path = _QUOTA) -> int:
         return cores
 
 
-def switch_off_pools() -> None:
-    """Keep libraries from computing on threads of their own, unless the environment says otherwise."""
+def prepare_process() -> None:
+    """Make this process one that serves: no pools beside the workers, and short turns at the interpreter.
+
+    Loading a release takes the interpreter for long stretches, and a request needs it some six times: with Python's
+    own 5 ms for a turn, each of those would wait as long as an engine computes. What the environment says of pools
+    goes before.
+    """
     os.environ.setdefault(_POOL, "false")
+    sys.setswitchinterval(_TURN_S)

@@ -43,6 +43,7 @@ class Job:
         left: sequences that were not run yet.
         chunks: what was run, each with its first sequence.
         spans: when an engine was at work on it.
+        level: on which the backlog counts it.
     """
 
     request: Request
@@ -66,6 +67,10 @@ class Job:
     left: int = 0
     chunks: list[tuple[int, Outputs]] = field(default_factory=list)
     spans: list[tuple[float, float]] = field(default_factory=list)
+    level: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.level = level_in_backlog(self.request.priority, self.background)
 
     def read(self, batch: TokenBatch, first_row: int, cache: OutputCache | None) -> None:
         """Take its sequences out of a batch, beginning with `first_row`, and look them up."""
@@ -93,11 +98,6 @@ class Job:
             self.background,
             self,
         )
-
-    @property
-    def level(self) -> int:
-        """Where the backlog counts it."""
-        return level_in_backlog(self.request.priority, self.background)
 
     def outputs(self) -> Outputs:
         """Return the outputs to all inputs, in order."""

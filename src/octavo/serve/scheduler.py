@@ -26,12 +26,13 @@ from octavo.serve.answering import (
     tokens_from_jobs,
 )
 from octavo.serve.cache import OutputCache
-from octavo.serve.cores import switch_off_pools
+from octavo.serve.cores import plan_cores, prepare_process
 from octavo.serve.job import Job, job_of
 from octavo.serve.loaded import LoadedRelease
 from octavo.serve.queue import Batch, BatchQueue, Drop, Idle, Limits, Part, Wait
 from octavo.serve.refusals import DeadlineExceeded, Overloaded, TooLarge, Unavailable
 from octavo.serve.service import BatchRun, Listener, Reply
+from octavo.serve.settings import ServeSettings
 from octavo.text.batch import TokenBatch
 from octavo.types import Outputs
 
@@ -80,8 +81,8 @@ class Scheduler:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the workers."""
-        switch_off_pools()
+        """Prepare the process (see `cores`), and start the workers."""
+        prepare_process()
         for number in range(self._limits.workers):
             thread = threading.Thread(target=self._work, name=f"octavo-worker-{number}", daemon=True)
             self._threads.append(thread)
@@ -96,14 +97,15 @@ class Scheduler:
             Overloaded: there is no room.
             Unavailable: the service is stopping. In either case the pin is still the caller's.
         """
-        release = job.release.info.sha256
+        info = job.release.info
         with self._lock:
             if self._closed:
                 raise Unavailable("The service is stopping.")
-            self._admission.check(release, job.level)
-            most = len(job.inputs) * job.release.info.max_length
-            self._count(job, min(most, self._admission.paces[release].tokens_from_bytes(job.size_bytes)), requests=1)
-            self._tell(job.release.info.model)
+            pace = self._admission.meet(info.sha256, info.model)
+            tokens = min(len(job.inputs) * info.max_length, pace.tokens_from_bytes(job.size_bytes))
+            self._admission.check(info.sha256, job.level, tokens)
+            self._count(job, tokens, requests=1)
+            self._tell(info.model)
             self._inbox.append(job)
             if self._idle:
                 self._wake.notify()
@@ -146,7 +148,8 @@ class Scheduler:
             if isinstance(task, Batch):
                 self._run(task)
             else:
-                self._tokenize(task)
+                for jobs in _by_release(task):
+                    self._tokenize(jobs)
             # In turns: a stream of small requests would keep a worker reading and never running.
             to_run_first = not isinstance(task, Batch)
 
@@ -179,13 +182,12 @@ class Scheduler:
                 self._idle -= 1
 
     def _bite(self) -> list[Job]:
-        """Take jobs of one release out of the inbox. The lock is held."""
-        release = self._inbox[0].release
+        """Take the oldest jobs out of the inbox. The lock is held."""
         jobs: list[Job] = []
         size_bytes = 0
-        while self._inbox and self._inbox[0].release is release:
+        while self._inbox and len(jobs) < _BITE_REQUESTS:
             size_bytes += self._inbox[0].size_bytes
-            if jobs and (size_bytes > _BITE_BYTES or len(jobs) == _BITE_REQUESTS):
+            if jobs and size_bytes > _BITE_BYTES:
                 break
             job = self._inbox.popleft()
             job.in_hand = 1
@@ -365,6 +367,28 @@ class Scheduler:
 
     def _is_empty(self) -> bool:
         return not self._inbox and not len(self._queue) and not self._in_hand
+
+
+def scheduler_from_settings(settings: ServeSettings, listener: Listener) -> Scheduler:
+    """Return a scheduler by the settings and the plan of cores; it is not started."""
+    limits = Limits(
+        max_batch_tokens=settings.max_batch_tokens,
+        batch_wait_s=settings.batch_wait_ms / 1000,
+        max_queue_s=settings.max_queue_ms / 1000,
+        workers=plan_cores(settings.workers).workers,
+    )
+    cache = OutputCache(settings.cache_entries) if settings.cache_entries else None
+    return Scheduler(limits, listener, cache=cache, max_tokens=settings.max_tokens)
+
+
+def _by_release(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:
+    """Divide jobs by release, each in order."""
+    if all(job.release is jobs[0].release for job in jobs):
+        return [jobs]
+    divided: dict[LoadedRelease, list[Job]] = {}
+    for job in jobs:
+        divided.setdefault(job.release, []).append(job)
+    return divided.values()
 
 
 def _completed(parts: Sequence[Part], chunks: Sequence[Outputs], span: tuple[float, float]) -> list[Job]:

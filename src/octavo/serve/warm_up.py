@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from octavo.engines.guard import dummy_batch
 from octavo.engines.open import Backend
 from octavo.store.model import Model
 from octavo.text.batch import TokenBatch
@@ -18,16 +17,16 @@ def warm_up(model: Model, max_batch_tokens: int) -> None:
     Mixed lengths fall into further buckets, thousands of them: each costs its first batch some milliseconds, and
     warming them all would cost every swap minutes. Engines without shapes need none of it.
     """
-    if model.backend not in _SHAPE_BOUND:
-        return
-    model.engine.warm_up([dummy_batch(shape) for shape in batch_shapes(model.config.max_length, max_batch_tokens)])
+    if model.backend in _SHAPE_BOUND:
+        model.engine.warm_up(even_batches(model.config.max_length, max_batch_tokens))
 
 
-def batch_shapes(max_length: int, max_batch_tokens: int) -> list[Shape]:
-    """Return the buckets of two and more sequences of one length that have `max_batch_tokens` at most, in order."""
-    shapes = set()
+def even_batches(max_length: int, max_batch_tokens: int) -> list[TokenBatch]:
+    """Return a batch of two and more sequences of one length for each bucket that such batches fall into."""
+    batches: dict[Shape, TokenBatch] = {}
     for _, _, length in single_shapes(max_length):
         longest = min(length, max_length)
         for sequences in range(2, max_batch_tokens // longest + 1):
-            shapes.add(shape_of(TokenBatch.from_sequences([range(longest)] * sequences)))
-    return sorted(shapes)
+            batch = TokenBatch.from_sequences([[0] * longest] * sequences)
+            batches.setdefault(shape_of(batch), batch)
+    return [batches[shape] for shape in sorted(batches)]

@@ -75,9 +75,29 @@ def test_a_release_that_never_ran_may_gather_some_requests():
     books.check("b", 0)
 
 
+def test_a_new_release_is_taken_to_be_like_the_last_one_of_its_model():
+    """Else every swap under load would begin with refusals."""
+    books = Admission(0.25, 1)
+    books.meet("old", "intents").ran(1000, 0.5)
+    new = books.meet("new", "intents")
+    assert new.seconds_per_token == pytest.approx(0.0005)
+    new.ran(100_000, 1.0)
+    assert books.meet("old", "intents").seconds_per_token == pytest.approx(0.0005)
+    assert books.meet("other", "ranks").seconds_per_token is None
+
+
+def test_a_large_request_finds_its_way_into_a_service_that_is_idle_and_no_other():
+    books = admission()
+    books.check("a", 0, tokens=10**6)
+    books.add("a", 0, 170, requests=1)
+    books.check("a", 0, tokens=10)
+    with pytest.raises(Overloaded):
+        books.check("a", 0, tokens=10**6)
+
+
 def test_copies_are_the_first_to_be_refused():
     books = admission()
-    books.add("a", 0, 50, requests=1)
+    books.add("a", 0, 130, requests=1)
     books.check("a", 0)
     with pytest.raises(Overloaded):
         books.check("a", BACKGROUND)
@@ -142,7 +162,7 @@ def simulate(capacity, load, *, max_queue_s, workers, requests, lengths, overhea
         drawn = rng.choice(lengths)
         work = Work("a", np.cumsum(drawn).tolist(), now)
         try:
-            books.check("a", 0)
+            books.check("a", 0, int(sum(drawn)))
         except Overloaded:
             outcome.refused += 1
             continue

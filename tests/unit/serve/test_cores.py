@@ -1,10 +1,11 @@
 """How many cores a process may use, and who gets them."""
 
 import os
+import sys
 
 import pytest
 
-from octavo.serve.cores import plan_cores, switch_off_pools, usable_cores
+from octavo.serve.cores import plan_cores, prepare_process, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -29,10 +30,20 @@ def test_each_core_has_a_worker_unless_fewer_are_asked_for():
     assert plan_cores(1).line().startswith("1 of")
 
 
-def test_pools_are_switched_off_unless_the_user_wants_them(monkeypatch):
+def test_a_process_that_serves_has_no_pools_unless_the_user_wants_them(monkeypatch):
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
-    switch_off_pools()
+    prepare_process()
     assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
-    switch_off_pools()
+    prepare_process()
     assert os.environ["TOKENIZERS_PARALLELISM"] == "true"
+
+
+def test_turns_at_the_interpreter_are_short(monkeypatch):
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    before = sys.getswitchinterval()
+    try:
+        prepare_process()
+        assert sys.getswitchinterval() < 0.001
+    finally:
+        sys.setswitchinterval(before)

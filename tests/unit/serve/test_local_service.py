@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 from octavo.errors import EngineError
-from octavo.serve.cache import OutputCache
 from octavo.serve.local_service import LocalService
-from octavo.serve.queue import Limits
 from octavo.serve.refusals import (
     BadRequest,
     DeadlineExceeded,
@@ -24,7 +22,7 @@ from octavo.serve.refusals import (
     UnknownModel,
 )
 from octavo.serve.routing import Route
-from octavo.serve.scheduler import Scheduler
+from octavo.serve.scheduler import Scheduler, scheduler_from_settings
 from octavo.serve.service import Request
 from octavo.serve.settings import ServeSettings
 from tests.unit.serve.fake_releases import FakeRegistry, Heard, engine_of, fake_release
@@ -47,10 +45,9 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(*releases, settings=SETTINGS, workers=1, router=None, trials=(), cache=None):
+async def serving(*releases, settings=SETTINGS, workers=1, router=None, trials=()):
     heard = Heard()
-    limits = Limits(settings.max_batch_tokens, settings.batch_wait_ms / 1000, settings.max_queue_ms / 1000, workers)
-    scheduler = Scheduler(limits, heard, cache=cache, max_tokens=settings.max_tokens)
+    scheduler = scheduler_from_settings(replace(settings, workers=workers), heard)
     scheduler.start()
     registry = FakeRegistry({one.info.model: one for one in releases}, {one.info.model: one for one in trials})
     service = LocalService(registry, scheduler, settings, heard, router)
@@ -154,6 +151,37 @@ def test_what_arrives_while_an_engine_is_at_work_goes_together():
             engine_of(release).gate.set()
             await asyncio.gather(first, *others)
             assert [len(batch) for batch in engine_of(release).batches] == [1, 5]
+
+    run(go())
+
+
+def test_requests_for_two_models_in_turns_go_together_by_model():
+    async def go():
+        one, other = held(fake_release()), fake_release(model="ranks")
+        async with serving(one, other) as s:
+            first = s.start("first")
+            await at_work(one)
+            others = [s.start(f"{i}", model=("intents", "ranks")[i % 2]) for i in range(10)]
+            await asyncio.sleep(0)
+            engine_of(one).gate.set()
+            await asyncio.gather(first, *others)
+            assert [len(batch) for batch in engine_of(one).batches] == [1, 5]
+            assert [len(batch) for batch in engine_of(other).batches] == [5]
+
+    run(go())
+
+
+def test_a_batch_waits_for_company_until_it_is_full():
+    async def go():
+        release = fake_release()
+        async with serving(release, settings=replace(SETTINGS, batch_wait_ms=50_000)) as s:
+            first = s.start("x" * 60)
+            await until(lambda: s.heard.queue and s.heard.queue[-1] == ("intents", 1, 60))
+            await asyncio.sleep(0.02)
+            assert engine_of(release).batches == []
+            second = s.start("y" * 40)
+            await asyncio.gather(first, second)
+            assert engine_of(release).batches == [["x" * 60, "y" * 40]]
 
     run(go())
 
@@ -334,7 +362,7 @@ def test_before_anything_was_measured_a_number_of_requests_may_wait():
 def test_known_outputs_are_not_computed_again():
     async def go():
         release = fake_release()
-        async with serving(release, cache=OutputCache(10)) as s:
+        async with serving(release, settings=replace(SETTINGS, cache_entries=10)) as s:
             first = await s.ask("a", "bb", "ccc")
             again = await s.ask("bb", "dddd", "a")
             whole = await s.ask("a", ["bb", "dddd"])
