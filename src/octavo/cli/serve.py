@@ -57,6 +57,9 @@ def serve(
     admin_port: Annotated[
         int, typer.Option(min=0, max=65535, rich_help_panel=_LISTENING, help="Of the admin API and /metrics.")
     ] = 8001,
+    admin_host: Annotated[
+        str, typer.Option(help="Address that the admin API listens on.", rich_help_panel=_LISTENING)
+    ] = "127.0.0.1",
     grpc_port: Annotated[
         int | None, typer.Option(min=1, max=65535, rich_help_panel=_LISTENING, help="Default: no gRPC.")
     ] = None,
@@ -91,9 +94,9 @@ def serve(
         str | None,
         typer.Option(metavar="FILE", help="A JSON line for each request; - for stdout.", rich_help_panel=_WATCHING),
     ] = None,
-    trace: Annotated[
+    otel: Annotated[
         bool,
-        typer.Option("--trace", help="Send spans to OpenTelemetry (OTEL_… say where).", rich_help_panel=_WATCHING),
+        typer.Option("--otel", help="Send spans to OpenTelemetry (OTEL_… say where).", rich_help_panel=_WATCHING),
     ] = False,
     watch: Annotated[
         bool,
@@ -146,7 +149,14 @@ def serve(
         allow_uncertified=allow_uncertified,
     )
     extra_routes = None if index is None else _search_routes(index, rules, ranker, settings, as_json)
-    run(settings, access_log=access_log, tracing=trace, on_live=on_live, extra_routes=extra_routes)
+    run(
+        settings,
+        admin_host=admin_host,
+        access_log=access_log,
+        tracing=otel,
+        on_live=on_live,
+        extra_routes=extra_routes,
+    )
 
 
 def _search_routes(

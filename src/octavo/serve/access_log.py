@@ -12,11 +12,9 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,13 +26,13 @@ STDOUT = "-"
 _MOST_WAITING = 100_000  # lines, some 30 MB
 _LINES_AT_ONCE = 1000
 _LONGEST_ID = 128
+_DURATIONS = ("total_ms", "queue_ms", "tokenize_ms", "compute_ms")
 
 
-@dataclass(slots=True)
-class Record:
-    """One request. What is not known stays None: a request that was refused has no version."""
+class Record(msgspec.Struct, omit_defaults=True):
+    """One request. What is not known stays None and is not written: a request that was refused has no version."""
 
-    time: float
+    time: float | str  # of the clock until it is written, then ISO 8601, UTC
     client: str | None = None
     request_id: str | None = None
     method: str | None = None
@@ -199,9 +197,8 @@ def _record_from_scope(scope: Scope, now: float) -> Record:
 
 
 def _line(record: Record) -> bytes:
-    content: dict[str, Any] = {name: value for name, value in asdict(record).items() if value is not None}
-    content["time"] = datetime.fromtimestamp(record.time, UTC).isoformat(timespec="milliseconds")
-    for name, value in content.items():
-        if isinstance(value, float):
-            content[name] = round(value, 3)
-    return msgspec.json.encode(content) + b"\n"
+    record.time = datetime.fromtimestamp(float(record.time), UTC).isoformat(timespec="milliseconds")
+    for name in _DURATIONS:
+        if (value := getattr(record, name)) is not None:
+            setattr(record, name, round(value, 3))
+    return msgspec.json.encode(record) + b"\n"

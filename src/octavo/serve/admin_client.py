@@ -34,7 +34,7 @@ def change(running: Running, model: str, verb: str, body: Any = None) -> Any:
 
 
 def _ask(running: Running, method: str, path: str, body: bytes = b"") -> bytes:
-    host = _ANYWHERE.get(running.host, running.host)
+    host = _ANYWHERE.get(running.admin_host, running.admin_host)
     connection = http.client.HTTPConnection(host, running.admin_port, timeout=_PATIENCE_S)
     where = f"The service of process {running.pid} on port {running.admin_port}"
     try:

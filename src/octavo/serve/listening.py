@@ -27,13 +27,14 @@ _HEADERS_S = 20.0
 _MOST_HEADER_BYTES = 64 << 10
 
 
-def listen(host: str, port: int, option: str) -> socket.socket:
+def listen(host: str, port: int, option: str, host_option: str = "--host") -> socket.socket:
     """Return a socket that listens; connections wait in it until a server takes them.
 
     Args:
         host: name or address.
         port: 0 for any that is free.
         option: of the command line that names the port, for messages.
+        host_option: that names the host.
 
     Raises:
         InputError: somebody else has the port, or it cannot be had.
@@ -42,8 +43,12 @@ def listen(host: str, port: int, option: str) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except socket.gaierror as error:
-        raise InputError(f"The host {host!r} is not known here ({error.strerror}). Give another: --host") from error
+        raise InputError(
+            f"The host {host!r} is not known here ({error.strerror}). Give another: {host_option}"
+        ) from error
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise InputError(f"{host} is not an address of this machine. Give another: {host_option}") from error
         raise InputError(_why_not(error, host, port, option)) from error
 
 
@@ -53,8 +58,6 @@ def _why_not(error: OSError, host: str, port: int, option: str) -> str:
             return f"Port {port} of {host} is in use. Stop what listens there, or give another: {option}"
         case errno.EACCES:
             return f"Port {port} of {host} is not for this user. Give one from 1024 on: {option}"
-        case errno.EADDRNOTAVAIL:
-            return f"{host} is not an address of this machine. Give another: --host"
     reason = os.strerror(error.errno) if error.errno else str(error)
     return f"Port {port} of {host} cannot be listened on ({reason}). Give another: {option}"
 

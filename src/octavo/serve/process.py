@@ -45,6 +45,7 @@ _log = logging.getLogger(__name__)
 def run(
     settings: ServeSettings,
     *,
+    admin_host: str = "127.0.0.1",
     access_log: str | None = None,
     tracing: bool = False,
     on_live: OnLive | None = None,
@@ -54,6 +55,7 @@ def run(
 
     Args:
         settings: how.
+        admin_host: that the admin API listens on; not where clients come from, unless it is asked for.
         access_log: file of the access log; `-` for stdout, None for none.
         tracing: send spans to OpenTelemetry.
         on_live: told where the service listens, and which file says so to others (None: it could not be written).
@@ -68,7 +70,7 @@ def run(
     with ExitStack() as stack:
         ports = _Ports(
             stack.enter_context(listen(settings.host, settings.port, "--port")),
-            stack.enter_context(listen(settings.host, settings.admin_port, "--admin-port")),
+            stack.enter_context(listen(admin_host, settings.admin_port, "--admin-port", "--admin-host")),
         )
         if settings.grpc_port:
             listen(settings.host, settings.grpc_port, "--grpc-port").close()  # gRPC's own message says nothing
@@ -144,6 +146,7 @@ class _Process:
             store=str(self._settings.store.resolve()),
             host=self._settings.host,
             port=ports.service.getsockname()[1],
+            admin_host=ports.admin.getsockname()[0],
             admin_port=ports.admin.getsockname()[1],
             admin_key=self._key,
             started=self._parts.started,

@@ -28,6 +28,7 @@ class Running(msgspec.Struct, frozen=True):
         store: whose models it serves, in full.
         host: that it listens on.
         port: of the service.
+        admin_host: that the admin API listens on.
         admin_port: of the admin API.
         admin_key: of the admin API.
         started: ISO 8601, UTC.
@@ -37,6 +38,7 @@ class Running(msgspec.Struct, frozen=True):
     store: str
     host: str
     port: int
+    admin_host: str
     admin_port: int
     admin_key: str
     started: str

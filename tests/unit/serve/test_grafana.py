@@ -9,7 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from octavo.serve.metrics import Metrics
 
-DASHBOARD = json.loads((Path(__file__).parents[3] / "deploy/grafana/octavo.json").read_text("utf-8"))
+ROOT = Path(__file__).parents[3]
+DASHBOARD = json.loads((ROOT / "deploy/grafana/octavo.json").read_text("utf-8"))
 PANELS = [(panel["title"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel["targets"]]
 _METRIC = re.compile(r"\b(?:octavo|process)_[a-z_0-9]+")
 _LABELS = re.compile(r"\{([^{}]*)\}|\bby \(([^()]*)\)")
@@ -63,3 +64,9 @@ def test_panels_do_not_overlap():
         assert not cells & taken, panel["title"]
         assert at["x"] + at["w"] <= 24
         taken |= cells
+
+
+def test_the_documentation_names_what_is_counted(known):
+    page = (ROOT / "docs/serving.md").read_text("utf-8")
+    named = {_family(metric) for metric in re.findall(r"`(octavo_[a-z_]+)`", page)}
+    assert named == {_family(metric) for metric in known if metric.startswith("octavo_")}

@@ -16,14 +16,14 @@ def _own_cache(own_cache):
 
 
 def _running(store, pid=None, started="2026-01-02T03:04:05Z"):
-    return Running(pid or os.getpid(), str(store), "127.0.0.1", 8000, 8001, "secret", started)
+    return Running(pid or os.getpid(), str(store), "127.0.0.1", 8000, "127.0.0.1", 8001, "secret", started)
 
 
 _HOLDER = """
 import sys, time
 from octavo.serve.running import Running, announced
 import os
-with announced(Running(os.getpid(), sys.argv[1], "127.0.0.1", 8000, 8001, "secret", "2026")) as file:
+with announced(Running(os.getpid(), sys.argv[1], "127.0.0.1", 8000, "127.0.0.1", 8001, "secret", "2026")) as file:
     print(file, flush=True)
     sys.stdin.read()
 """
