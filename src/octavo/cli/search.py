@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from octavo.cli import options, output
-from octavo.cli.failures import needs_extra
 from octavo.cli.progress import duration, shown_progress
-from octavo.errors import InputError
+from octavo.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from octavo.progress import Progress
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 FIELDS = "Fields of the corpus"
 STAGES = "Stages"
 _SHOWN_CHARACTERS = 160
+_PACKAGES = {"faiss": "faiss-cpu", "tantivy": "tantivy"}
 
 
 class VectorsBy(StrEnum):
@@ -190,9 +192,19 @@ def query(
             _show_answer(answer)
 
 
-def needs_search() -> Any:
-    """Turn the failed import of what the extra `search` brings into an error that names the pip command."""
-    return needs_extra()
+@contextmanager
+def needs_search() -> Iterator[None]:
+    """Turn the failed import of what the extra `search` brings into an error that names the pip command.
+
+    Raises:
+        MissingExtraError: such a package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in _PACKAGES:
+            raise
+        raise MissingExtraError(_PACKAGES[error.name], "search") from None
 
 
 def versions_from(named: list[str] | None) -> dict[str, str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from octavo.cli import options, output
 from octavo.errors import InputError
-from octavo.types import Json
+
+if TYPE_CHECKING:
+    from octavo.types import Json
 
 Out = Annotated[Path, typer.Option(metavar="FILE", help="The trace, as JSON lines.")]
 

@@ -222,9 +222,11 @@ def _maker(example: Input) -> Callable[[list[str]], Input]:
 def _one_token_words(tokenizer: Tokenizer, examples: Sequence[Input], make: Callable[[list[str]], Input]) -> list[str]:
     found = dict.fromkeys(word for one in examples for text in texts_of_input(one) for word in words_of(text))
     words = [word for word in found if word.isalnum()][:_WORDS_TRIED]
-    short = tokenizer.encode([make([word] * 2) for word in words]).lengths
-    long = tokenizer.encode([make([word] * 6) for word in words]).lengths
-    single = [word for word, fewer, more in zip(words, short.tolist(), long.tolist(), strict=True) if more - fewer == 4]
+    single: list[str] = []
+    if words:
+        short = tokenizer.encode([make([word] * 2) for word in words]).lengths.tolist()
+        long = tokenizer.encode([make([word] * 6) for word in words]).lengths.tolist()
+        single = [word for word, few, many in zip(words, short, long, strict=True) if many - few == 4]
     if not single:
         raise InputError("No word of the release's golden inputs is one token. Give a trace with texts.")
     return single

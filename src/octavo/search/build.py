@@ -155,11 +155,18 @@ class _Build:
         documents = len(Lexical(lexical))
         if not documents and self.base is None:
             raise InputError(f"{self.change.corpus}: there is no document in it.")
+        self.check_count(documents)
         self.build_vectors(documents)
         replaced = len(work.dead()) - work.state.deleted
         added, deleted = work.state.documents - replaced, work.state.deleted
         manifest = self.publish(documents, store)
         return Built(work.index / manifest.version, manifest, added, replaced, deleted, unknown)
+
+    def check_count(self, documents: int) -> None:
+        """Refuse a draft that is not what it was recorded to be, whatever happened to it."""
+        before = self.base.manifest.documents if self.base else 0
+        if documents != (due := before - len(self.work.dead()) + self.work.state.documents):
+            raise ReleaseError(f"{self.work.draft}: {documents:,} documents instead of {due:,}. Run it again.")
 
     def delete(self, writer: LexicalWriter) -> int:
         """Delete what is to be deleted, unless that was done before; return how many ids were not there."""

@@ -157,7 +157,7 @@ def evaluate(
         margin=margin,
         models=told,
         stages={
-            stage: _scores(found["fp32"][stage], found["int8"][stage], relevance, margin)
+            stage: _scores(stage, found["fp32"][stage], found["int8"][stage], relevance, margin)
             for stage in STAGES
             if stage in found["fp32"]
         },
@@ -278,10 +278,18 @@ def _relevance(index: Index, judged: Judged) -> tuple[list[dict[int, float]], in
 
 
 def _scores(
-    fp32: Sequence[IntArray], int8: Sequence[IntArray], relevance: Sequence[Mapping[int, float]], margin: float
+    stage: str,
+    fp32: Sequence[IntArray],
+    int8: Sequence[IntArray],
+    relevance: Sequence[Mapping[int, float]],
+    margin: float,
 ) -> StageScores:
     ours, theirs = measures_of(int8, relevance), measures_of(fp32, relevance)
     compared = {name: paired_bootstrap(theirs[name], ours[name]) for name in MEASURES}
+    if stage == BM25:  # nothing to compare, so nothing to doubt
+        scores = {name: one.teacher for name, one in compared.items()}
+        nothing = Interval(0.0, 0.0, 0.0)
+        return StageScores(scores, scores, dict.fromkeys(MEASURES, nothing), Verdict.PASS, "No model takes part.")
     first = compared[NDCG]
     decision = decide(first.difference, first.sd, first.rows, margin, unit="query", metric=NDCG)
     return StageScores(

@@ -160,16 +160,19 @@ class _Search:
 
     async def answer(self) -> SearchAnswer:
         started = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            understood = [group.create_task(self._understood(name)) for name in self._searcher.stack.understanding]
-            words, near = group.create_task(self._words()), group.create_task(self._nearest())
-        understanding = _joined([task.result() for task in understood])
-        rankings = {BM25: words.result(), VECTORS: near.result()}
-        if all(found is None for found in rankings.values()):
-            raise self._nothing_recalled()
-        ruled = applied(self._searcher.rules.rules, understanding)
-        candidates = await self._fused({name: found.numbers for name, found in rankings.items() if found}, ruled)
-        candidates = await self._ranked(candidates)
+        rules = self._searcher.rules.rules
+        understood = asyncio.gather(*(self._understood(name) for name in self._searcher.stack.understanding))
+        try:
+            words, near = await asyncio.gather(self._words(), self._nearest())
+            if words is None and near is None:
+                raise self._nothing_recalled()
+            rankings = {name: hits.numbers for name, hits in ((BM25, words), (VECTORS, near)) if hits is not None}
+            # Only rules make the documents wait for what is understood.
+            ruled = applied(rules, _joined(await understood)) if rules else Applied(())
+            candidates = await self._ranked(await self._fused(rankings, ruled))
+            understanding = _joined(await understood)
+        finally:
+            understood.cancel()
         stages = [record.stage() for record in sorted(self._records, key=lambda one: _ORDER.index(one.name))]
         problems = [f"{stage.name}: {stage.problem}" for stage in stages if stage.problem]
         return SearchAnswer(
@@ -187,7 +190,8 @@ class _Search:
     # The stages.
 
     async def _understood(self, model: str) -> Understanding | None:
-        async with self._stage(CLASSIFY) as record:
+        # Where rules wait for it, ranking gets what it leaves of the time: half at least.
+        async with self._stage(CLASSIFY, share=0.5 if self._searcher.rules.rules else 1.0) as record:
             query = self._request.query
             reply, info = await self._ask(record, model, [query], decode=True)
             record.name = TAG if isinstance(info.task, Tag) else CLASSIFY
@@ -239,12 +243,15 @@ class _Search:
     # What they share.
 
     @asynccontextmanager
-    async def _stage(self, name: str) -> AsyncIterator[_Record]:
-        """Time a stage and end it at the deadline; what goes wrong is recorded, and the search goes on."""
+    async def _stage(self, name: str, share: float = 1.0) -> AsyncIterator[_Record]:
+        """Time a stage and end it at the deadline, or when a share of the time until then has passed.
+
+        What goes wrong is recorded, and the search goes on.
+        """
         record, started = _Record(name), time.perf_counter()
         self._records.append(record)
         try:
-            async with asyncio.timeout(self._remaining_s()):
+            async with asyncio.timeout(self._remaining_s(share)):
                 yield record
         except TimeoutError:
             record.problem = _LATE
@@ -253,9 +260,9 @@ class _Search:
         finally:
             record.ms = 1e3 * (time.perf_counter() - started)
 
-    def _remaining_s(self) -> float | None:
+    def _remaining_s(self, share: float) -> float | None:
         deadline_s = self._request.deadline_s
-        return None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+        return None if deadline_s is None else max(0.0, share * (deadline_s - time.monotonic()))
 
     async def _ask(
         self, record: _Record, model: str, items: Sequence[Any], *, decode: bool = False, embeds: bool = False

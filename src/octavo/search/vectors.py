@@ -178,7 +178,7 @@ def _new_index(kind: Kind, width: int, sample: FloatArray) -> Any:
         made = faiss.IndexHNSWFlat(width, _LINKS, metric)
     else:
         made = faiss.IndexHNSWSQ(width, faiss.ScalarQuantizer.QT_8bit, _LINKS, metric)
-        made.train(np.ascontiguousarray(sample, np.float32))
+        made.train(np.ascontiguousarray(sample[:: max(1, len(sample) // _TRAINING)], np.float32))
     made.hnsw.efConstruction = _EF_CONSTRUCTION
     return made
 

@@ -145,7 +145,8 @@ def _state(index: Path, fingerprint: str) -> State:
     file = index / _WORK / _STATE
     with suppress(OSError, msgspec.MsgspecError):
         state = msgspec.json.decode(file.read_bytes(), type=State)
-        if state.fingerprint == fingerprint:
+        # Without a draft it was published, and cut off before it could say so.
+        if state.fingerprint == fingerprint and (index / _DRAFT).is_dir():
             return state
     shutil.rmtree(index / _DRAFT, ignore_errors=True)
     for old in (index / _WORK).iterdir():

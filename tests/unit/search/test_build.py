@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from octavo.search import vectors
 from octavo.search.build import Change, build_index
 from octavo.search.index import open_index
 
+PATH = os.pathsep.join([str(Path(module.__file__).parents[2]), str(Path(__file__).parents[3])])
 CORPUS = {f"d{i}": f"number {i} of the documents about topic{i % 7}" for i in range(60)}
 
 
@@ -145,6 +149,56 @@ def test_what_was_not_recorded_is_cut_off(build, embedder, tmp_path, monkeypatch
         build(CORPUS)  # committed to tantivy, and never recorded
     monkeypatch.undo()
     build_index(tmp_path / "index", Change(tmp_path / "corpus.jsonl"), embedder)
+    assert contents(open_index(tmp_path / "index")) == CORPUS
+
+
+def test_a_version_that_was_cut_off_before_it_was_current_is_made_again(build, embedder, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "point_current", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(Interrupted):
+        build(CORPUS)
+    monkeypatch.undo()
+    assert build_index(tmp_path / "index", Change(tmp_path / "corpus.jsonl"), embedder).added == 60
+    assert contents(open_index(tmp_path / "index")) == CORPUS
+
+
+def test_a_draft_that_was_tampered_with_is_refused(build, embedder, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_CHUNK", 10)
+    monkeypatch.setattr(module, "_RECORD_EVERY_S", -1)
+    with pytest.raises(Interrupted):
+        build(CORPUS, embedder=Interrupting(embedder, 3))
+    shutil.rmtree(tmp_path / "index" / ".draft" / "lexical")
+    with pytest.raises(ReleaseError, match="30 documents instead of 60"):
+        build_index(tmp_path / "index", Change(tmp_path / "corpus.jsonl"), embedder)
+    assert build_index(tmp_path / "index", Change(tmp_path / "corpus.jsonl"), embedder).added == 60
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from octavo.search import build
+from octavo.search.lexical import LexicalWriter
+from tests.unit.search.conftest import HashedWords
+build._CHUNK, build._RECORD_EVERY_S = 10, -1
+commit, left = LexicalWriter.commit, [3]
+def dying(self):
+    left[0] -= 1
+    commit(self)
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)  # between tantivy's commit and our record of it
+LexicalWriter.commit = dying
+build.build_index(Path(sys.argv[2]), build.Change(Path(sys.argv[1])), HashedWords())
+"""
+
+
+def test_a_killed_build_goes_on(write_corpus, embedder, tmp_path):
+    corpus = write_corpus(CORPUS)
+    ran = subprocess.run(
+        [sys.executable, "-c", KILLED, corpus, tmp_path / "index"], env={**os.environ, "PYTHONPATH": PATH}
+    )
+    assert ran.returncode == -signal.SIGKILL
+    assert folders(tmp_path / "index") == [".draft", ".work"]
+    build_index(tmp_path / "index", Change(corpus), embedder)
+    assert len(embedder.asked) == 40
     assert contents(open_index(tmp_path / "index")) == CORPUS
 
 

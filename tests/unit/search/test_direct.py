@@ -49,7 +49,7 @@ def test_a_named_version_serves(publish_stack):
 
 
 def test_what_is_not_there_is_refused_by_name(service, publish_stack, tmp_path):
-    with pytest.raises(UnknownModel, match="No model 'nothing' is served. There are: classify, embed"):
+    with pytest.raises(UnknownModel, match=r"No model 'nothing' is served. There are: classify, embed"):
         ask(service, "nothing", ["a"])
     with pytest.raises(InputError, match="there is no model 'other'"):
         DirectService.from_store(tmp_path / "store", {"other": "1"})

@@ -59,7 +59,7 @@ def test_an_index_is_found_by_its_folder_or_a_version(version, tmp_path):
 
 
 def test_what_is_no_index_is_refused_with_what_to_do(version, tmp_path):
-    with pytest.raises(ReleaseError, match="there is no such index. Make one: octavo search index"):
+    with pytest.raises(ReleaseError, match=r"there is no such index. Make one: octavo search index"):
         open_index(tmp_path / "nowhere")
     link = tmp_path / "index" / "current"
     link.unlink()
