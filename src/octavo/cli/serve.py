@@ -10,9 +10,18 @@ import typer
 
 from octavo.cli import options, output
 from octavo.cli.failures import needs_extra
+from octavo.cli.progress import shown_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.routing import BaseRoute
+
+    from octavo.serve.assembly import ExtraRoutes
+    from octavo.serve.http.settings import ApiSettings
     from octavo.serve.running import Running
+    from octavo.serve.service import Listener, Service
+    from octavo.serve.settings import ServeSettings
 
 ADMIN_KEY = "OCTAVO_ADMIN_KEY"
 API_KEY = "OCTAVO_API_KEY"
@@ -20,10 +29,27 @@ API_KEY = "OCTAVO_API_KEY"
 _LISTENING = "Listening"
 _OVERLOAD = "Waiting and overload"
 _WATCHING = "Watching it"
+_SEARCH = "Searching"
 
 
 def serve(
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder that releases were published to.")],
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="INDEX",
+            help="Search it: /v1/search, and a page to look at. Made by octavo search index.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What intents and slots do (docs/search.md).", rich_help_panel=_SEARCH),
+    ] = None,
+    ranker: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Which ranks, where there are several.", rich_help_panel=_SEARCH),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 for all of them.", rich_help_panel=_LISTENING)
     ] = "127.0.0.1",
@@ -89,6 +115,7 @@ def serve(
     [bold]Examples[/bold]
 
       octavo serve store
+      octavo serve store --index index
       octavo serve store --host 0.0.0.0 --key SECRET --access-log access.jsonl
       octavo serve store --max-queue-ms 50 --cache 100000
 
@@ -101,7 +128,7 @@ def serve(
         from octavo.serve.settings import ServeSettings
 
     def on_live(running: Running, file: Path | None) -> None:
-        _show_live(running, file, as_json)
+        _show_live(running, file, as_json, has_page=index is not None)
 
     _log_to_stderr()
     settings = ServeSettings(
@@ -121,14 +148,52 @@ def serve(
         watch_s=1.0 if watch else 0.0,
         allow_uncertified=allow_uncertified,
     )
-    run(settings, admin_host=admin_host, access_log=access_log, tracing=otel, on_live=on_live)
+    extra_routes = None if index is None else _search_routes(index, rules, ranker, settings, as_json)
+    run(
+        settings,
+        admin_host=admin_host,
+        access_log=access_log,
+        tracing=otel,
+        on_live=on_live,
+        extra_routes=extra_routes,
+    )
 
 
-def _show_live(running: Running, file: Path | None, as_json: bool) -> None:
+def _search_routes(
+    index: Path, rules: Path | None, ranker: str | None, settings: ServeSettings, as_json: bool
+) -> ExtraRoutes:
+    """Open an index, and return what makes the routes that search it."""
+    with needs_extra():
+        from octavo.search.index import open_index
+        from octavo.search.rules import Rules, read_rules
+        from octavo.search.web.routes import search_routes
+        from octavo.search.web.site import Site
+    table = read_rules(rules) if rules else Rules()
+    with shown_progress(as_json) as progress:
+        opened = open_index(index, progress)
+
+    def routes(service: Service, api_settings: ApiSettings, listener: Listener, admin_port: int) -> Sequence[BaseRoute]:
+        site = Site(
+            opened,
+            service,
+            settings.store,
+            rules=table,
+            ranker=ranker,
+            allow_uncertified=settings.allow_uncertified,
+            admin_port=admin_port,
+            has_reports=not settings.api_keys,  # a browser that follows a link shows no key
+        )
+        return search_routes(site, api_settings, listener)
+
+    return routes
+
+
+def _show_live(running: Running, file: Path | None, as_json: bool, *, has_page: bool) -> None:
     if as_json:
         output.emit({"pid": running.pid, "host": running.host, "port": running.port, "admin_port": running.admin_port})
         return
-    output.tell(f"http://{running.host}:{running.port}/docs", style="bold")
+    address = f"http://{running.host}:{running.port}/"
+    output.tell(f"{address}  the page; {address}docs the API" if has_page else f"{address}docs", style="bold")
     key = f"its key is in {file}" if file else f"its key is what {ADMIN_KEY} says"
     output.tell(f"admin API and /metrics on port {running.admin_port}; {key}")
 

@@ -35,6 +35,8 @@ class SearchRequest:
         deadline_s: by `time.monotonic()`; None for no hurry.
         versions: model → version to ask, for models that should not answer with the one that serves.
         priority: of all its requests to the service.
+        filters: field → text that documents must have there, whatever its case; of what was recalled, others are left
+            out.
     """
 
     query: str
@@ -44,6 +46,7 @@ class SearchRequest:
     deadline_s: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     priority: int = 0
+    filters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ _MOST_TERMS = 64  # distinct ones of a query; what follows them is not looked up
 _MOST_CHARACTERS = 4096
 _HEAP_BYTES = 256 << 20
 _LAST = 2**63 - 1
+_COMMON, _FEW = 0.2, 50  # a term is common that a fifth of the documents have, of an index that is not tiny
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ class Lexical:
         return list(dict.fromkeys(found))[:_MOST_TERMS]
 
     def spans(self, text: str, query: str) -> list[tuple[int, int]]:
-        """Return where a text has words of a query, as (start, end) in characters."""
-        return spans(text, set(self.terms(query)), self._analyzer)
+        """Return where a text has words of a query, as (start, end) in characters; not words that most texts have."""
+        return spans(text, self._telling(self.terms(query)), self._analyzer)
 
     def search(self, query: str, k: int) -> Hits:
         """Return the `k` documents of the highest BM25, ties by number; none where no term occurs."""
@@ -99,6 +100,11 @@ class Lexical:
         found = self._numbers(addresses).tolist()
         names = [str(self._searcher.doc(address).get_first("id")) for address in addresses]
         return dict(zip(names, found, strict=True))
+
+    def _telling(self, terms: Sequence[str]) -> set[str]:
+        """Return the terms that tell documents apart; all of them where none does."""
+        most = _COMMON * max(len(self), _FEW)
+        return {term for term in terms if self._searcher.doc_freq("terms", term) <= most} or set(terms)
 
     def _addresses(self, field: str, values: Sequence[Any]) -> list[Any]:
         if not values:

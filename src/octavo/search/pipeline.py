@@ -29,7 +29,7 @@ from octavo.search.fusion import RANK_CONSTANT, Fused, fuse
 from octavo.search.index import Index
 from octavo.search.lexical import Hits
 from octavo.search.lineage import check_may_query
-from octavo.search.rules import Applied, Intent, Rules, Slot, Understanding, applied
+from octavo.search.rules import Applied, Intent, Rules, Slot, Understanding, applied, passes
 from octavo.serve.refusals import BadRequest, DeadlineExceeded, Refusal, Unavailable
 from octavo.serve.service import ModelInfo, Reply, Request, Service
 from octavo.tasks.classify import Classification, Classify
@@ -219,11 +219,12 @@ class _Search:
         """Fuse, and let rules have their say; only documents that may be shown or ranked are fetched."""
         started = time.perf_counter()
         fused = fuse(rankings, rank_constant=self._searcher.rank_constant)
-        if not ruled.rules:
+        if not ruled.rules and not self._request.filters:
             fused = fused[: max(self._request.k, self._request.rerank)]
         numbers = [one.number for one in fused]
         documents = await asyncio.to_thread(self._searcher.index.documents, numbers)
-        found = [_Candidate(one, documents[one.number], ruled.boost(documents[one.number])) for one in fused]
+        wanted = [one for one in fused if passes(self._request.filters, documents[one.number])]
+        found = [_Candidate(one, documents[one.number], ruled.boost(documents[one.number])) for one in wanted]
         kept = sorted((one for one in found if one.boost > 0), key=lambda one: (-one.score, one.fused.number))
         self._records.append(_Record(FUSE, 1e3 * (time.perf_counter() - started)))
         return kept
@@ -266,14 +267,21 @@ class _Search:
     async def _ask(
         self, record: _Record, model: str, items: Sequence[Any], *, decode: bool = False, embeds: bool = False
     ) -> tuple[Reply, ModelInfo]:
-        request = self._request
-        info = self._searcher.service.model(model, request.versions.get(model))
+        request, service = self._request, self._searcher.service
+        version = request.versions.get(model)
+        info = self._told(record, service.model(model, version), embeds=embeds)
+        # No version where none was named, so that a release on trial gets its share of searches.
+        reply = await service.ask(Request(model, items, version, request.deadline_s, request.priority, decode))
+        if reply.version != info.version:  # on trial, or swapped between the two calls
+            info = self._told(record, service.model(model, reply.version), embeds=embeds)
+        return reply, info
+
+    def _told(self, record: _Record, info: ModelInfo, *, embeds: bool) -> ModelInfo:
+        """Note who answers a stage, and refuse an embedder whose vectors do not fit."""
         record.model, record.version, record.engine_id = info.model, info.version, info.engine_id
         if embeds:
             self._searcher.may_query(info)
-        # That very version: between here and the answer another one may begin to serve.
-        asked = Request(model, items, info.version, request.deadline_s, request.priority, decode)
-        return await self._searcher.service.ask(asked), info
+        return info
 
     def _nothing_recalled(self) -> Refusal:
         problems = {record.name: record.problem for record in self._records if record.problem}

@@ -16,7 +16,7 @@ multiplies their scores (`boost`). Rules see what was recalled, not the whole in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -180,12 +180,21 @@ def _texts(rule: Rule, understanding: Understanding) -> tuple[str, ...]:
     return tuple(dict.fromkeys(looked_for.replace("{intent}", label) for label in labels))
 
 
+def passes(filters: Mapping[str, str], document: Document) -> bool:
+    """Return whether a document has the texts that are asked for, by field; case does not count."""
+    return all(text_key(_value(document, field)) == text_key(text) for field, text in filters.items())
+
+
 def _matches(match: Match, texts: Sequence[str], document: Document) -> bool:
-    known = {"id": document.id, "title": document.title, "text": document.text}
-    value = text_key(known[match.field] if match.field in known else document.fields.get(match.field, ""))
+    value = text_key(_value(document, match.field))
     if match.equals:
         return any(value == text_key(text) for text in texts)
     return any(text_key(text) in value for text in texts)
+
+
+def _value(document: Document, field: str) -> str:
+    known = {"id": document.id, "title": document.title, "text": document.text}
+    return known[field] if field in known else document.fields.get(field, "")
 
 
 def _what(rule: Rule, texts: Sequence[str]) -> str:

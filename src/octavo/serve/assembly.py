@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -19,6 +19,7 @@ import octavo
 from octavo.serve.admin import Admin, create_admin
 from octavo.serve.cache import OutputCache
 from octavo.serve.cores import plan_cores
+from octavo.serve.cross_origin import allowing_page
 from octavo.serve.http.app import create_app
 from octavo.serve.http.settings import ApiSettings
 from octavo.serve.local_service import LocalService
@@ -32,7 +33,15 @@ from octavo.serve.settings import ServeSettings
 from octavo.serve.status import Status, models_status
 from octavo.serve.traffic import LastMinute
 
-ExtraRoutes = Callable[[Service], Sequence[BaseRoute]]
+
+class ExtraRoutes(Protocol):
+    """Makes the routes of other rooms, over the service."""
+
+    def __call__(
+        self, service: Service, api_settings: ApiSettings, listener: Listener, admin_port: int
+    ) -> Sequence[BaseRoute]:
+        """Return the routes, for a service whose admin API listens on `admin_port`."""
+
 
 _log = logging.getLogger(__name__)
 
@@ -83,17 +92,18 @@ class Parts:
             max_body_bytes=settings.max_body_bytes, max_inputs=settings.max_inputs, api_keys=settings.api_keys
         )
 
-    def app(self, extra_routes: ExtraRoutes | None) -> ASGIApp:
+    def app(self, extra_routes: ExtraRoutes | None, admin_port: int) -> ASGIApp:
         """Return what clients ask."""
-        extra = extra_routes(self.service) if extra_routes else ()
+        extra = extra_routes(self.service, self.api_settings, self.listener, admin_port) if extra_routes else ()
         app: ASGIApp = create_app(self.service, self.api_settings, listener=self.listener, extra_routes=extra)
         for observer in self.observers:
             app = observer.wrap(app)
         return app
 
-    def admin(self, key: str) -> ASGIApp:
-        """Return what operators ask."""
-        return create_admin(Admin(self.registry, self.rollout, self.status, self.metrics.exposition, key))
+    def admin(self, key: str, page_port: int | None = None) -> ASGIApp:
+        """Return what operators ask; so may a page that the service shows under `page_port`."""
+        app = create_admin(Admin(self.registry, self.rollout, self.status, self.metrics.exposition, key))
+        return app if page_port is None else allowing_page(app, page_port)
 
     def status(self) -> Status:
         """Return the state of the service. On the event loop."""

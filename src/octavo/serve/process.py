@@ -114,7 +114,9 @@ class _Process:
         self._heed_signals()
         parts, drain_s = self._parts, self._settings.drain_s
         parts.scheduler.start()
-        apps = (parts.app(self._extra_routes), ports.service), (parts.admin(self._key), ports.admin)
+        page_port = ports.service.getsockname()[1] if self._extra_routes else None
+        app = parts.app(self._extra_routes, ports.admin.getsockname()[1])
+        apps = (app, ports.service), (parts.admin(self._key, page_port), ports.admin)
         servers = [(HttpServer(closing(app, self._stops), drain_s), port) for app, port in apps]
         serving = [asyncio.create_task(server.serve([port])) for server, port in servers]
         stop_grpc = await self._start_grpc()

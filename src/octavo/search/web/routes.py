@@ -1,0 +1,159 @@
+"""`/v1/search` and its neighbours, as routes to add to the service's application. Knows no stage of a search."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import msgspec
+from starlette.routing import BaseRoute, Route
+
+from octavo.errors import InputError
+from octavo.search.answers import SearchRequest, Stack
+from octavo.search.pipeline import CLASSIFY, EMBED, RANK, TAG, MayQuery, Searcher, may_query_from_store, stack_from
+from octavo.search.web.examples import examples_from_index
+from octavo.search.web.facts import SearchInfo, search_info
+from octavo.search.web.forms import (
+    DocumentsBody,
+    DocumentsReply,
+    SearchBody,
+    SearchReply,
+    reply_from_answer,
+    reply_from_documents,
+)
+from octavo.search.web.other_versions import OtherVersions
+from octavo.search.web.page_files import page_routes
+from octavo.search.web.site import Site
+from octavo.serve.http.endpoint import Endpoint, Operation
+from octavo.serve.http.exchange import Answer, Call, json_answer
+from octavo.serve.http.settings import ApiSettings
+from octavo.serve.refusals import BadRequest
+from octavo.serve.service import Listener, ModelInfo
+
+_STAGES = (CLASSIFY, TAG, EMBED, RANK)
+# Before a deadline: what follows the last stage has to fit in.
+_AFTERWARDS_S = 0.01
+
+
+def search_routes(site: Site, settings: ApiSettings, listener: Listener | None = None) -> list[BaseRoute]:
+    """Return the routes of a search site, its page among them."""
+    handlers = _Handlers(site)
+    operations = (
+        Operation(
+            method="POST",
+            path="/v1/search",
+            handle=handlers.search,
+            summary="Search: understand a query, match it with documents, rank them",
+            body=SearchBody,
+            answer=SearchReply,
+            example={"query": "undo the last commit", "top": 5},
+        ),
+        Operation(
+            method="POST",
+            path="/v1/search/documents",
+            handle=handlers.documents,
+            summary="Documents, whole, by their ids",
+            body=DocumentsBody,
+            answer=DocumentsReply,
+            example={"ids": ["git-reset"]},
+        ),
+        Operation(
+            method="GET",
+            path="/v1/search/info",
+            handle=handlers.info,
+            summary="What is searched and with what: the index, models, versions and their certificates",
+            answer=SearchInfo,
+        ),
+    )
+    routes = [Route(one.path, Endpoint(one, site.service, settings, listener), name=one.path) for one in operations]
+    return [*routes, *page_routes(site)]
+
+
+class _Handlers:
+    """What is done at each address."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._others = OtherVersions(site.service, site.store, allow_uncertified=site.allow_uncertified)
+        self._may_query: MayQuery = _any_may if site.allow_uncertified else may_query_from_store(site.index, site.store)
+        self._examples = examples_from_index(site.index)
+
+    async def search(self, call: Call, body: SearchBody) -> Answer:
+        stack = self._stack()
+        versions = self._by_model(body.versions, stack)
+        call.asked = True  # the service tells of what it refuses
+        async with self._others.held(versions) as service:
+            searcher = Searcher(self._site.index, service, stack, self._may_query, self._site.rules)
+            answer = await searcher.search(
+                SearchRequest(
+                    body.query,
+                    k=body.top,
+                    rerank=body.rerank,
+                    deadline_s=_deadline_s(call, body),
+                    versions=versions,
+                    filters=body.filters,
+                )
+            )
+        return json_answer(reply_from_answer(answer))
+
+    async def documents(self, call: Call, body: DocumentsBody) -> Answer:
+        return json_answer(await asyncio.to_thread(self._documents, body.ids))
+
+    async def info(self, call: Call, body: None) -> Answer:
+        site = self._site
+        read = partial(
+            search_info,
+            site.index,
+            site.service,
+            self._stack(),
+            site.store,
+            examples=self._examples,
+            admin_port=site.admin_port,
+            has_reports=site.has_reports,
+        )
+        return Answer(msgspec.json.encode(await asyncio.to_thread(read)))
+
+    def _documents(self, ids: Sequence[str]) -> DocumentsReply:
+        lexical = self._site.index.lexical
+        documents = lexical.documents([*lexical.numbers(ids).values()])
+        return reply_from_documents({one.id: one for one in documents.values()}, ids)
+
+    def _stack(self) -> Stack:
+        """Return the stack of what serves now: models come and go while a service runs."""
+        try:
+            return stack_from(self._site.index, self._site.service.models(), self._site.ranker)
+        except InputError:  # the ranker that was named does not serve, or there are several: search without
+            understanding = stack_from(self._site.index, self._understanding()).understanding
+            return Stack(self._site.index.manifest.vectors_by.model, None, understanding)
+
+    def _understanding(self) -> list[ModelInfo]:
+        return [info for info in self._site.service.models() if info.task.name in (CLASSIFY, TAG)]
+
+    def _by_model(self, versions: Mapping[str, str], stack: Stack) -> dict[str, str]:
+        """Return versions by model, of versions by model or stage. Raises BadRequest for a name that is neither."""
+        models = {info.model: info.task.name for info in self._site.service.models()}
+        members = [one for one in (*stack.understanding, stack.embedder, stack.ranker) if one in models]
+        found = {}
+        for name, version in versions.items():
+            fitting = [name] if name in models else [one for one in members if models[one] == name and name in _STAGES]
+            if len(fitting) != 1:
+                raise BadRequest(
+                    f"'{name:.80}' is {'several models' if fitting else 'no model and no stage'} of this search. "
+                    f"Name one of: {', '.join(members) or 'none serves'}."
+                )
+            found[fitting[0]] = version
+        return found
+
+
+def _deadline_s(call: Call, body: SearchBody) -> float | None:
+    """Return by when results have to be there: the earlier of the header's deadline and the body's."""
+    given = [] if call.deadline_s is None else [call.deadline_s - _AFTERWARDS_S]
+    if body.deadline_ms is not None:
+        given.append(time.monotonic() + body.deadline_ms / 1000)
+    return min(given, default=None)
+
+
+def _any_may(info: ModelInfo) -> None:
+    """Refuse no release."""

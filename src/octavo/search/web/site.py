@@ -1,0 +1,35 @@
+"""What a search site is made of. Knows values, no HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from octavo.search.index import Index
+from octavo.search.rules import Rules
+from octavo.serve.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An index, the service that runs its models, and the store that these came from.
+
+    Attributes:
+        index: what is searched.
+        service: runs the models.
+        store: of all their versions.
+        rules: what understanding a query does to its results.
+        ranker: which model ranks, where several could; None for the only one.
+        allow_uncertified: search with releases that were not proved to fit the index's vectors.
+        admin_port: of the admin API, for the page; None for none.
+        has_reports: whether reports of releases may be read by whoever can open the page.
+    """
+
+    index: Index
+    service: Service
+    store: Path
+    rules: Rules = field(default_factory=Rules)
+    ranker: str | None = None
+    allow_uncertified: bool = False
+    admin_port: int | None = None
+    has_reports: bool = True
