@@ -274,7 +274,7 @@ def _baselines(model: Model, stack: ExitStack, notes: list[str]) -> dict[str, tu
         notes.append(str(error))
         return {}
     found: dict[str, tuple[str, Runner]] = {}
-    for candidate in candidates("fp32"):
+    for candidate in candidates("fp32", {}):  # of the CPU
         layout = candidate.layout or Layout.BUCKETED
         name = f"{candidate.backend}_{layout}_fp32"
         try:
