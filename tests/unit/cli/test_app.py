@@ -21,6 +21,7 @@ VERBS = [
     "compress",
     "predict",
     "build",
+    "cost",
     "candidates",
     "certify",
     "report",
