@@ -30,6 +30,7 @@ std::vector<T> copied(const Vector<T>& array) {
 
 template <class T>
 std::vector<T> copied(const Matrix<T>& array) {
+  const nb::gil_scoped_release unlocked;  // tables of words are large, and others serve meanwhile
   return {array.data(), array.data() + array.shape(0) * array.shape(1)};
 }
 
