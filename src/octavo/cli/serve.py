@@ -50,6 +50,12 @@ def serve(
         str | None,
         typer.Option(metavar="MODEL", help="Which ranks, where there are several.", rich_help_panel=_SEARCH),
     ] = None,
+    rerank: Annotated[
+        int,
+        typer.Option(
+            min=0, max=100, metavar="N", help="Rank the first N documents; 0: no ranking.", rich_help_panel=_SEARCH
+        ),
+    ] = 20,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 for all of them.", rich_help_panel=_LISTENING)
     ] = "127.0.0.1",
@@ -148,7 +154,7 @@ def serve(
         watch_s=1.0 if watch else 0.0,
         allow_uncertified=allow_uncertified,
     )
-    extra_routes = None if index is None else _search_routes(index, rules, ranker, settings, as_json)
+    extra_routes = None if index is None else _search_routes(index, rules, ranker, rerank, settings, as_json)
     run(
         settings,
         admin_host=admin_host,
@@ -160,7 +166,7 @@ def serve(
 
 
 def _search_routes(
-    index: Path, rules: Path | None, ranker: str | None, settings: ServeSettings, as_json: bool
+    index: Path, rules: Path | None, ranker: str | None, rerank: int, settings: ServeSettings, as_json: bool
 ) -> ExtraRoutes:
     """Open an index, and return what makes the routes that search it."""
     with needs_extra():
@@ -179,6 +185,7 @@ def _search_routes(
             settings.store,
             rules=table,
             ranker=ranker,
+            rerank=rerank,
             allow_uncertified=settings.allow_uncertified,
             admin_port=admin_port,
             has_reports=not settings.api_keys,  # a browser that follows a link shows no key

@@ -26,9 +26,17 @@ class SearchBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     query: Annotated[str, Meta(max_length=LONGEST_QUERY, description="As it was typed.")]
     top: Annotated[int, Meta(ge=1, le=MOST_RESULTS, description="Results that are wanted.")] = 10
-    rerank: Annotated[
-        int, Meta(ge=0, le=MOST_RESULTS, description="Fused documents that are ranked; 0 for the fused order.")
-    ] = 20
+    rerank: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=MOST_RESULTS,
+                description="Fused documents that are ranked; 0 for the fused order. Left out: as `octavo serve` was told.",
+            ),
+        ]
+        | None
+    ) = None
     filters: Annotated[
         dict[str, str],
         Meta(description="Field and text: of the documents that were recalled, keep those that have it there."),

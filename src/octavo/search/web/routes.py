@@ -90,7 +90,7 @@ class _Handlers:
                 SearchRequest(
                     body.query,
                     k=body.top,
-                    rerank=body.rerank,
+                    rerank=self._site.rerank if body.rerank is None else body.rerank,
                     deadline_s=_deadline_s(call, body),
                     versions=versions,
                     filters=body.filters,
