@@ -18,10 +18,10 @@ demo-zh: $(VENV)/.demo-zh  ## The same in Chinese: job titles (about 15 minutes)
 	$(BIN)/octavo demo --zh --out demo-zh
 
 test: $(VENV)/.dev  ## Run the tests (minutes)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-slow: $(VENV)/.dev  ## Run the tests that take long
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 test-native:  ## Run the C++ tests with sanitizers, and fuzz for a moment (needs cmake; fuzzes best with Clang)
 	cmake -S native -B build/sanitized -DOCTAVO_PYTHON=OFF -DOCTAVO_TESTS=ON -DOCTAVO_SANITIZE=address,undefined \

@@ -32,7 +32,7 @@ class SearchBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             Meta(
                 ge=0,
                 le=MOST_RESULTS,
-                description="Fused documents that are ranked; 0 for the fused order. Left out: as `octavo serve` was told.",
+                description="Fused documents to rank; 0 for the fused order. Left out: as `octavo serve` was told.",
             ),
         ]
         | None
