@@ -219,7 +219,7 @@ def test_the_end_of_the_demo_answers_and_says_what_to_type(made, capsys):
 
     def shown(chosen):
         compression = Compression(certificates, chosen, releases, [])
-        demo._show({model.name: compression}, (model,), place, place.store / "overview.html")
+        demo._show({model.name: compression}, (model,), place, place.store / "overview.html", place.out / "index")
         return capsys.readouterr().out
 
     passed = shown(made[1]["chosen"])
@@ -227,6 +227,7 @@ def test_the_end_of_the_demo_answers_and_says_what_to_type(made, capsys):
         assert re.search(rf"{query}  →  {label}  \d", passed)
     assert f"octavo predict demo/store/{model.name}" in passed
     assert "demo/store/overview.html" in passed
+    assert passed.endswith("octavo serve demo/store --index demo/index   then open http://127.0.0.1:8000/\n")
     assert "→" not in shown(None)
 
 

@@ -14,12 +14,13 @@ from octavo.cli import options, output
 from octavo.cli.failures import REFUSED, needs_extra
 from octavo.cli.progress import shown_progress
 from octavo.cli.samples import ENGLISH, Place, SampleModel, Size
-from octavo.errors import InputError, Interrupted
+from octavo.errors import InputError, Interrupted, ReleaseError
 
 if TYPE_CHECKING:
     from octavo.distill.trainer import Plan
     from octavo.ladder.compress import Compression
 
+_ADDRESS = "http://127.0.0.1:8000/"  # where octavo serve listens, unless it is told otherwise
 _RECIPE = """\
 # What `octavo demo` compresses; run it again with: octavo compress {file}
 teacher = "{teacher}"
@@ -66,8 +67,8 @@ def demo(
     """Show everything on a sample, offline: a search stack of four models, made INT8, proved, and asked.
 
     Fine-tunes a model that says what a request is about, one that finds its slots, one that matches it with documents
-    and one that ranks those; makes each of them INT8 and certifies it. Takes minutes on two cores. Ctrl-C keeps what
-    was trained; the same command goes on from there.
+    and one that ranks those; makes each of them INT8 and certifies it, and indexes the documents, so that they can be
+    searched. Takes minutes on two cores. Ctrl-C keeps what was trained; the same command goes on from there.
 
     [bold]Example[/bold]
 
@@ -94,11 +95,12 @@ def demo(
         page = place.store / "overview.html"
         notes = sorted({(model.full if full else model.quick).reason for model in models})
         write_overview(place.store, page, reproduce=command, notes=notes)
+        index = _index(models, made, place)
     if as_json:
         shown = {name: outcome.compression_json(one) for name, one in made.items()}
-        output.emit({"overview": page, "models": shown})
+        output.emit({"overview": page, "index": index, "models": shown})
     else:
-        _show(made, models, place, page)
+        _show(made, models, place, page, index)
     if any(one.chosen is None for one in made.values()):
         raise typer.Exit(REFUSED)
 
@@ -202,7 +204,31 @@ def _fingerprint(model: SampleModel, plan: Plan, files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _show(made: dict[str, Compression], models: tuple[SampleModel, ...], place: Place, page: Path) -> None:
+def _index(models: tuple[SampleModel, ...], made: dict[str, Compression], place: Place) -> Path | None:
+    """Index the documents of the embedder's task; return the index, or None where no release may search it."""
+    from octavo.search.build import Change, build_index
+    from octavo.search.embedder import ReleaseEmbedder, documents_release
+    from octavo.store.model import load
+
+    (embedder,) = [model.name for model in models if model.task == "embed"]
+    if made[embedder].release is None:
+        return None
+    place.progress.say(f"\nThe documents of {embedder}, to be searched")
+    try:
+        folder = documents_release(place.store / embedder, by_reference=True)
+    except ReleaseError as error:
+        place.progress.say(str(error))
+        return None
+    index = place.out / "index"
+    with load(folder) as model:
+        change = Change(place.data(embedder) / "corpus.jsonl")
+        build_index(index, change, ReleaseEmbedder(model), store=place.store, progress=place.progress)
+    return index
+
+
+def _show(
+    made: dict[str, Compression], models: tuple[SampleModel, ...], place: Place, page: Path, index: Path | None
+) -> None:
     from octavo.cli import outcome
 
     for model in models:
@@ -220,6 +246,8 @@ def _show(made: dict[str, Compression], models: tuple[SampleModel, ...], place: 
     ):
         output.line(f"  {command}")
     output.line(f"\nAll of it on one page: {page}", style="bold")
+    if index is not None:
+        output.line(f"Search it: octavo serve {place.store} --index {index}   then open {_ADDRESS}", style="bold")
 
 
 def _answer(model: SampleModel, release: Path) -> None:

@@ -44,6 +44,7 @@ class ScriptedService:
         self.asked = []
         self.troubles = {}  # model → an error, or seconds to wait
         self.versions_of = {name: ["2", "1"] for name in TASKS}
+        self.answers_with = {}  # model → a version on trial
 
     ready = True
 
@@ -78,7 +79,8 @@ class ScriptedService:
                 values[place, 1] = 9 * (word == "containers")
             outputs = Outputs(values, np.array([0, len(values)]))
         answers = task.decode(outputs, request.items) if request.decode else ()
-        return Reply(request.model, request.version, answers, outputs, 3, Timing(0, 0, 0))
+        version = request.version or self.answers_with.get(request.model) or self.versions_of[request.model][0]
+        return Reply(request.model, version, answers, outputs, 3, Timing(0, 0, 0))
 
     def _values(self, request):
         if request.model == "embed":
@@ -269,10 +271,33 @@ def test_a_bug_is_no_degraded_answer(searcher, service):
 def test_a_version_is_asked_for_by_name(searcher, service):
     answer = search(searcher, versions={"rank": "1"})
     assert {request.model: request.version for request in service.asked} == {
-        **dict.fromkeys(("intents", "slots", "embed"), "2"),
+        **dict.fromkeys(("intents", "slots", "embed")),
         "rank": "1",
     }
     assert answer.stages[-1].engine_id == "engine-1"
+
+
+def test_a_release_on_trial_that_answers_is_named(searcher, service):
+    service.answers_with["rank"] = "1"
+    stage = search(searcher).stages[-1]
+    assert (stage.version, stage.engine_id) == ("1", "engine-1")
+
+
+def test_an_embedder_on_trial_that_does_not_fit_the_vectors_finds_nothing(searcher, service):
+    def check(info):
+        if info.version == "1":
+            raise ReleaseError("no proof")
+
+    service.answers_with["embed"] = "1"
+    answer = search(replace(searcher, may_query=check))
+    assert answer.problems == ["embed: no proof"]
+    assert answer.results
+
+
+def test_filters_keep_documents_that_have_a_text(searcher):
+    assert sorted(ids(search(searcher, filters={"kind": "DOCKER"}))) == ["images", "ps"]
+    assert ids(search(searcher, filters={"kind": "docker", "title": "docker ps"})) == ["ps"]
+    assert ids(search(searcher, filters={"nothing": "docker"})) == []
 
 
 def test_rules_filter_and_boost(searcher):

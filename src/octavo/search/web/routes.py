@@ -83,7 +83,7 @@ class _Handlers:
     async def search(self, call: Call, body: SearchBody) -> Answer:
         stack = self._stack()
         versions = self._by_model(body.versions, stack)
-        call.asked = True  # the service tells of what it refuses
+        call.asked = ""  # several models, and the service tells of what it refuses
         async with self._others.held(versions) as service:
             searcher = Searcher(self._site.index, service, stack, self._may_query, self._site.rules)
             answer = await searcher.search(

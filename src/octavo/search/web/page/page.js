@@ -910,8 +910,9 @@ const amount = (value) => number(value, value < 9.95 ? 1 : 0);
 
 function drawCostTable(rows, total) {
   const most = Math.max(...rows.map((row) => row.fp32));
-  const columns = { "": "", "FP32, cores": "", "serves, cores": "", "FP32 a day": "more", "serves a day": "more", saved: "", " ": "more" };
-  const head = Object.entries(columns).map(([text, kind]) => h("th", { scope: "col", class: kind }, text.trim()));
+  const columns = { model: "", "FP32, cores": "", "serves, cores": "", "FP32 a day": "more", "serves a day": "more", saved: "" };
+  const head = Object.entries(columns).map(([text, kind]) => h("th", { scope: "col", class: kind }, text));
+  head.push(h("th", { scope: "col", class: "more" }, h("span", { class: "unseen" }, "cores, side by side")));
   const cell = (value, kind) => h("td", { class: kind }, amount(value));
   const cells = (row) => [cell(row.fp32), cell(row.engine), cell(row.fp32Day, "more"), cell(row.engineDay, "more")];
   const both = (row) => h("td", { class: "bar more" }, barBlock(row.fp32 / most), barBlock(row.engine / most));
