@@ -100,7 +100,7 @@ def demo(
         shown = {name: outcome.compression_json(one) for name, one in made.items()}
         output.emit({"overview": page, "index": index, "models": shown})
     else:
-        _show(made, models, place, page, index)
+        _show(made, models, place, page, index, full=full)
     if any(one.chosen is None for one in made.values()):
         raise typer.Exit(REFUSED)
 
@@ -227,7 +227,13 @@ def _index(models: tuple[SampleModel, ...], made: dict[str, Compression], place:
 
 
 def _show(
-    made: dict[str, Compression], models: tuple[SampleModel, ...], place: Place, page: Path, index: Path | None
+    made: dict[str, Compression],
+    models: tuple[SampleModel, ...],
+    place: Place,
+    page: Path,
+    index: Path | None,
+    *,
+    full: bool,
 ) -> None:
     from octavo.cli import outcome
 
@@ -247,7 +253,12 @@ def _show(
         output.line(f"  {command}")
     output.line(f"\nAll of it on one page: {page}", style="bold")
     if index is not None:
-        output.line(f"Search it: octavo serve {place.store} --index {index}   then open {_ADDRESS}", style="bold")
+        rerank = "" if full else " --rerank 0"
+        output.line(
+            f"Search it: octavo serve {place.store} --index {index}{rerank}   then open {_ADDRESS}", style="bold"
+        )
+        if not full:
+            output.line("(The quick ranker has seen too little to better the order; --rerank 20 shows what it does.)")
 
 
 def _answer(model: SampleModel, release: Path) -> None:

@@ -460,12 +460,14 @@ async function compare() {
   }
   const mine = (comparing = new AbortController());
   const versions = [$("compare-a").value, $("compare-b").value];
+  // Two rankers are compared by what they rank, also where searches leave ranking out.
+  const ranked = staged().some((one) => one.model === model && one.stage === "rank") ? { rerank: 2 * TOP } : {};
   $("compare-state").textContent = "Asking both …";
   try {
     compared = { query, model, versions, answers: [], stages: [[], []] };
     for (let round = 0; round < COMPARED_TIMES; round++) {
       for (const side of [0, 1]) {
-        const answer = await patiently(() => search(query, mine.signal, { versions: { [model]: versions[side] } }), mine.signal);
+        const answer = await patiently(() => search(query, mine.signal, { ...ranked, versions: { [model]: versions[side] } }), mine.signal);
         if (round) compared.stages[side].push(answer.stages);
         else compared.answers.push(answer);
       }
