@@ -219,7 +219,8 @@ def test_the_end_of_the_demo_answers_and_says_what_to_type(made, capsys):
 
     def shown(chosen):
         compression = Compression(certificates, chosen, releases, [])
-        demo._show({model.name: compression}, (model,), place, place.store / "overview.html", place.out / "index")
+        page = place.store / "overview.html"
+        demo._show({model.name: compression}, (model,), place, page, place.out / "index", full=False)
         return capsys.readouterr().out
 
     passed = shown(made[1]["chosen"])
