@@ -501,10 +501,19 @@ function drawCompared() {
   drawStageBars();
 }
 
+const sideFacts = (side) =>
+  staged().find((one) => one.model === compared.model)?.versions.find((one) => one.version === compared.versions[side]);
+
 function sideName(side) {
-  const version = compared.versions[side];
-  const facts = staged().find((one) => one.model === compared.model)?.versions.find((one) => one.version === version);
-  return `${compared.model} ${version}${facts ? ` · ${facts.rung}` : ""}`;
+  const facts = sideFacts(side);
+  return `${compared.model} ${compared.versions[side]}${facts ? ` · ${facts.rung}` : ""}`;
+}
+
+/** Say which side is slower for a reason that has nothing to do with the release. */
+function handicap() {
+  const guests = [0, 1].filter((side) => !sideFacts(side)?.is_loaded);
+  if (guests.length !== 1) return "";
+  return ` Not the same cores: ${sideName(guests[0])} does not serve, so it computes on one; what serves spreads a search over all. The certificates compare on equal terms.`;
 }
 
 function drawFigures([a, b]) {
@@ -568,7 +577,7 @@ function drawStageBars() {
   const one = (letter, value) => h("span", { class: `bar ${letter}` }, bar((0.82 * value) / most), ms(value));
   $("compare-bars").replaceChildren(...rows.map(([name, a, b]) => h("li", {}, h("span", {}, STAGE_NAMES[name]), h("span", { class: "both" }, one("a", a), one("b", b)))));
   const runs = Math.min(...compared.stages.map((side) => side.length));
-  $("compare-times-note").textContent = `Milliseconds, ${sideName(0)} above, ${sideName(1)} below; ${runs > 1 ? `the median of ${runs} searches each, in turns` : "one search each"}.`;
+  $("compare-times-note").textContent = `Milliseconds, ${sideName(0)} above, ${sideName(1)} below; ${runs > 1 ? `the median of ${runs} searches each, in turns` : "one search each"}.${handicap()}`;
   $("compare-times").hidden = false;
 }
 
