@@ -47,7 +47,8 @@ def test_every_room_is_known() -> None:
     [
         *("octavo", "octavo.store.model", "octavo.ladder.recertify", "octavo.ladder.planning"),
         *("octavo.certify.report", "octavo.cli", "octavo.recipe"),
-        *("octavo.serve.http.app", "octavo.serve.grpc.server"),
+        *("octavo.serve.http.app", "octavo.serve.grpc.server", "octavo.serve.process"),
+        *("octavo.search.pipeline", "octavo.search.build", "octavo.search.web.routes"),
     ],
 )
 def test_serving_imports_no_torch(module: str) -> None:
