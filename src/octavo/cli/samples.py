@@ -12,9 +12,9 @@ from typing import Any
 
 # Documents per query that a ranker is trained and judged on.
 _LIST_SIZE = 4
-_TEST_LIST_SIZE = 6
+_TEST_LIST_SIZE = 5
 _SCHEMES = ("per-tensor", "per-token")
-_FEW_PAGES, _FEW_PAIRS = 1200, 512
+_FEW_PAGES, _FEW_PAIRS, _FEW_SENTENCES = 1200, 512, 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Size:
     observers: Sequence[str] = ("mse",)
     control: bool = False
     timing_s: float = 3.0
-    calibration_rows: int = 512
+    calibration_rows: int = 256
     margin_points: float = 1.0
     reason: str = "The margin is 1.0 point: fewer than 3,000 held-out rows cannot decide the usual half point."
 
@@ -138,6 +138,8 @@ def _slots(folder: Path, place: Place, full: bool) -> None:
     from octavo.data.sample import write_slots
 
     write_slots(folder)
+    if not full:
+        _keep(folder / "train.jsonl", _FEW_SENTENCES)
 
 
 def _search(folder: Path, place: Place, full: bool) -> None:
@@ -145,13 +147,12 @@ def _search(folder: Path, place: Place, full: bool) -> None:
 
     write_search(folder, None if full else _FEW_PAGES)
     if not full:
-        _keep(folder / "qrels" / "train.tsv", _FEW_PAIRS)
+        _keep(folder / "qrels" / "train.tsv", 1 + _FEW_PAIRS)
 
 
-def _keep(file: Path, rows: int) -> None:
-    """Keep the header and the first rows of a table; pages are in no order that matters."""
-    lines = file.read_text("utf-8").splitlines(keepends=True)
-    file.write_text("".join(lines[: rows + 1]), "utf-8")
+def _keep(file: Path, lines: int) -> None:
+    """Keep the first lines of a file whose rows are in no order that matters."""
+    file.write_text("".join(file.read_text("utf-8").splitlines(keepends=True)[:lines]), "utf-8")
 
 
 def _candidates(folder: Path, place: Place, full: bool) -> None:
