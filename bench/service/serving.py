@@ -56,6 +56,7 @@ def main() -> None:
             print(f"{script} ...", file=sys.stderr)
             with _peer(script, teacher) as peer:
                 measured["peers_rps"][script] = _most_rps(peer.port, "/predict", _bodies(golden, 1, ""), seconds)
+            print(measured["peers_rps"], file=sys.stderr)
         except RuntimeError as error:
             measured["does_not_run"][script] = str(error)[-300:]
     measured["does_not_run"]["sentence-transformers, OpenVINO INT8"] = (

@@ -24,7 +24,7 @@ from bench.service.server import HOST, Server, octavo_server
 
 _PATH = "/v1/classify"
 _TEXTS = 3  # per request: an answer could be mixed
-_SHARE = 0.4  # of what the server can do at most
+_SHARE = 0.2  # of what the server can do at most: loading a release takes a core of two, and so does sending
 _TOLERANCE = 1e-3  # of a probability: batches differ in their last bits
 _BAD_EVERY = 5
 
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--swaps", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=1800.0, help="stop swapping after this time")
     parser.add_argument("--steady-s", type=float, default=60.0)
+    parser.add_argument("--pause-s", type=float, default=1.0, help="between two swaps")
     parser.add_argument("--quick", action="store_true", help="90 seconds of swaps")
     asked = parser.parse_args()
     if asked.quick:
@@ -65,7 +66,7 @@ def _measure(
     steady = Sending(load(rate_rps, asked.steady_s, 3)).result()
     sending = Sending(load(rate_rps, asked.seconds, 4))
     time.sleep(1.0)
-    swaps, refused, wrong = _swap(server, versions, asked.swaps, time.monotonic() + asked.seconds - 3.0)
+    swaps, refused, wrong = _swap(server, versions, asked, time.monotonic() + asked.seconds - 3.0)
     during = sending.result()
     judged = [_judge(one, expected) for one in (*steady, *during)]
     return {
@@ -85,15 +86,18 @@ def _measure(
     }
 
 
-def _swap(server: Server, versions: Versions, most: int, until_s: float) -> tuple[int, Counter[str], int]:
+def _swap(
+    server: Server, versions: Versions, asked: argparse.Namespace, until_s: float
+) -> tuple[int, Counter[str], int]:
     """Promote good versions in turn, and a bad one now and then; return swaps, refusals, and bad ones that served."""
     swaps, refused, wrong = 0, Counter[str](), 0
     good, bad = cycle(versions.good[::-1]), cycle(versions.bad.items())
-    while swaps < most and time.monotonic() < until_s:
+    while swaps < asked.swaps and time.monotonic() < until_s:
         status, answer = server.admin("POST", f"models/{MODEL}/promote", {"version": next(good)})
         if status != 200:
             raise RuntimeError(f"A good release was refused: {status} {answer}")
         swaps += 1
+        time.sleep(asked.pause_s)
         if swaps % _BAD_EVERY == 0:
             why, version = next(bad)
             status, _ = server.admin("POST", f"models/{MODEL}/promote", {"version": version})
