@@ -63,7 +63,7 @@ def main() -> None:
 @contextmanager
 def served(store: Path, index: Path) -> Iterator[str]:
     """Run the service while the block runs; yields its address once it is ready."""
-    command = [sys.executable, "-m", "octavo", "serve", str(store), "--index", str(index), "--json"]
+    command = [sys.executable, "-m", "octavo", "serve", str(store), "--index", str(index), "--json", "--rerank", "0"]
     process = subprocess.Popen(
         [*command, "--port", "0", "--admin-port", "0", "--grace-s", "0"],
         stdout=subprocess.PIPE,
