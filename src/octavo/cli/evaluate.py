@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from octavo.cli import options, output
-from octavo.cli.failures import REFUSED
+from octavo.cli.failures import REFUSED, needs_extra
 from octavo.cli.progress import shown_progress
-from octavo.cli.search import IndexPath, Ranker, Rerank, StoreOption, Versions, needs_search, versions_from
+from octavo.cli.search import IndexPath, Ranker, Rerank, StoreOption, Versions, versions_from
 from octavo.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def evaluate(
 
       0 INT8 is non-inferior at the last stage · 1 it is not, or that is undecided · 2 bad input · 130 interrupted
     """
-    with needs_search():
+    with needs_extra():
         from octavo.search.evaluate import MARGIN, pair_of, ranker_of
         from octavo.search.evaluate import evaluate as evaluated
         from octavo.search.index import open_index

@@ -27,7 +27,9 @@ _EXTRAS = {
     **dict.fromkeys(
         ("grpc", "google", "httptools", "orjson", "prometheus_client", "starlette", "uvicorn", "uvloop"), "serve"
     ),
+    **dict.fromkeys(("faiss", "tantivy"), "search"),
 }
+_NAMED = {"faiss": "faiss-cpu"}  # where a package is imported by another name
 _FULL = "The disk is full{where}. Free some space and run the same command again."
 
 
@@ -79,7 +81,7 @@ def needs_extra() -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRAS:
             raise
-        raise MissingExtraError(package, _EXTRAS[package]) from None
+        raise MissingExtraError(_NAMED.get(package, package), _EXTRAS[package]) from None
 
 
 def _usage(error: typer.TyperException) -> str:

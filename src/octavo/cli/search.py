@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from octavo.cli import options, output
+from octavo.cli.failures import needs_extra
 from octavo.cli.progress import duration, shown_progress
-from octavo.errors import InputError, MissingExtraError
+from octavo.errors import InputError
 
 if TYPE_CHECKING:
     from octavo.progress import Progress
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 FIELDS = "Fields of the corpus"
 STAGES = "Stages"
 _SHOWN_CHARACTERS = 160
-_PACKAGES = {"faiss": "faiss-cpu", "tantivy": "tantivy"}
 
 
 class VectorsBy(StrEnum):
@@ -115,7 +113,7 @@ def index(
 
       0 done · 2 bad input · 130 interrupted
     """
-    with needs_search():
+    with needs_extra():
         from octavo.search.build import Change
         from octavo.search.documents import FieldNames
     standard = FieldNames()
@@ -166,7 +164,7 @@ def query(
 
       0 done · 2 bad input, or an index or release that cannot be trusted
     """
-    with needs_search():
+    with needs_extra():
         from octavo.search.rules import Rules, read_rules
         from octavo.search.session import opened_session
     table = read_rules(rules) if rules else Rules()
@@ -190,21 +188,6 @@ def query(
     else:
         for answer in answers:
             _show_answer(answer)
-
-
-@contextmanager
-def needs_search() -> Iterator[None]:
-    """Turn the failed import of what the extra `search` brings into an error that names the pip command.
-
-    Raises:
-        MissingExtraError: such a package is not installed.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in _PACKAGES:
-            raise
-        raise MissingExtraError(_PACKAGES[error.name], "search") from None
 
 
 def versions_from(named: list[str] | None) -> dict[str, str]:

@@ -31,13 +31,13 @@ DOCUMENT_NAMES = ("document", "doc", "positive")
 GRADE_NAMES = ("relevance", "label", "score")
 
 PAIR_FORM = '{"query": "...", "document": "..."}, with "negatives": ["...", ...] where there are any'
-_QUERY_FORM = '{"_id": "...", "text": "..."}'
+QUERY_FORM = '{"_id": "...", "text": "..."}'
 _DOCUMENT_FORM = '{"_id": "...", "title": "...", "text": "..."}'
 _QREL_FORM = "query-id, corpus-id and score with tabs between, or the four columns of TREC"
 
 _NAME_LENGTH = 80
 _QRELS_SUFFIXES = (".tsv", ".txt", ".qrels")
-_QRELS_HEADINGS = ("score", "relevance", "rel", "label")
+QRELS_HEADINGS = ("score", "relevance", "rel", "label")
 _NEGATIVE = re.compile(r"negatives?(_\d+)?")
 
 
@@ -143,16 +143,16 @@ class _Judgements:
 def _from_beir(path: Path, content: bytes) -> Retrieval:
     corpus, queries = _beside(path, "corpus.jsonl"), _beside(path, "queries.jsonl")
     contents = [content, content_of(corpus), content_of(queries)]
-    documents, document_texts = _texts_by_id(corpus, contents[1], _DOCUMENT_FORM, _document_text)
-    asked, query_texts = _texts_by_id(queries, contents[2], _QUERY_FORM, _query_text)
+    documents, document_texts = texts_by_id(corpus, contents[1], _DOCUMENT_FORM, _document_text)
+    asked, query_texts = texts_by_id(queries, contents[2], QUERY_FORM, query_text)
     judged = _Judgements()
     for number, (where, line) in enumerate(lines_of(content, path)):
-        cells = _cells(line, where)
-        if number == 0 and cells[2].lower() in _QRELS_HEADINGS:
+        cells = cells_from_qrel(line, where)
+        if number == 0 and cells[2].lower() in QRELS_HEADINGS:
             continue
         query = _number(cells[0], asked, "query", queries, where)
         document = _number(cells[1], documents, "document", corpus, where)
-        judged.add(query, document, _grade_from_cell(cells[2], where), where)
+        judged.add(query, document, grade_from_cell(cells[2], where), where)
     return judged.retrieval(path, (list(asked), query_texts), (list(documents), document_texts), sha256_of(contents))
 
 
@@ -167,7 +167,7 @@ def _beside(path: Path, name: str) -> Path:
     return found
 
 
-def _texts_by_id(
+def texts_by_id(
     path: Path, content: bytes, form: str, text_of: Callable[[Json, str], str]
 ) -> tuple[dict[str, int], list[str]]:
     """Return the numbers by id, and the texts by number."""
@@ -187,8 +187,9 @@ def _id_of(content: Json, where: str, form: str) -> str:
     return name_from(content[key], f'"{key}"', where, may_be_number=True).strip()
 
 
-def _query_text(content: Json, where: str) -> str:
-    return text_under(content, required_key(content, ["text"], where, _QUERY_FORM), where)
+def query_text(content: Json, where: str) -> str:
+    """Return the text of a line of BEIR's queries. Raises InputError."""
+    return text_under(content, required_key(content, ["text"], where, QUERY_FORM), where)
 
 
 def _document_text(content: Json, where: str) -> str:
@@ -198,7 +199,7 @@ def _document_text(content: Json, where: str) -> str:
     return " ".join(text_under(content, key, where, may_be_empty=True) for key in parts).strip()
 
 
-def _cells(line: str, where: str) -> tuple[str, str, str]:
+def cells_from_qrel(line: str, where: str) -> tuple[str, str, str]:
     """Return query id, document id and score; TREC has a column between the first two, which nobody uses."""
     cells = [well_formed(cell).strip() for cell in (line.split("\t") if "\t" in line else line.split())]
     if len(cells) not in (3, 4):
@@ -213,7 +214,8 @@ def _number(name: str, numbers: Mapping[str, int], what: str, file: Path, where:
     return number
 
 
-def _grade_from_cell(cell: str, where: str) -> float:
+def grade_from_cell(cell: str, where: str) -> float:
+    """Return the grade that a cell of qrels holds. Raises InputError."""
     try:
         return grade_from(float(cell), "the score", where)
     except ValueError as error:

@@ -10,11 +10,11 @@ import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
 from octavo.errors import InputError, OctavoWarning, ReleaseError
+from octavo.serve.loaded import info_from_model
 from octavo.serve.refusals import BadRequest, UnknownModel
 from octavo.serve.service import ModelInfo, Reply, Request, Timing
 from octavo.store.model import Model, load
@@ -110,22 +110,6 @@ class DirectService:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def info_from_model(model: Model) -> ModelInfo:
-    """Return what the service tells of a loaded release."""
-    return ModelInfo(
-        model=model.release.model,
-        version=model.release.version,
-        task=model.task,
-        max_length=model.config.max_length,
-        backend=model.backend,
-        engine_id=model.engine.engine_id,
-        precision=model.config.precision,
-        certificate=model.certificate,
-        sha256=model.release.sha256,
-        since=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
 
 
 def _answer(model: Model, request: Request) -> Reply:

@@ -9,22 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from octavo.data.characters import shown, well_formed
-from octavo.data.json_lines import (
-    content_of,
-    grade_from,
-    lines_of,
-    name_from,
-    objects_of,
-    required_key,
-    sha256_of,
-    text_under,
+from octavo.data.characters import shown
+from octavo.data.json_lines import content_of, lines_of, sha256_of
+from octavo.data.retrieval import (
+    QRELS_HEADINGS,
+    QUERY_FORM,
+    cells_from_qrel,
+    grade_from_cell,
+    query_text,
+    texts_by_id,
 )
 from octavo.errors import InputError
-
-_QUERY_FORM = '{"_id": "...", "text": "..."}'
-_QREL_FORM = "query-id, corpus-id and score with tabs between, or the four columns of TREC"
-_HEADINGS = ("score", "relevance", "rel", "label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +49,16 @@ def read_judged(queries: Path, qrels: Path) -> Judged:
             relevant; names `file:line`.
     """
     contents = [content_of(queries, "queries.jsonl"), content_of(qrels, "qrels/test.tsv")]
-    texts = _texts(queries, contents[0])
+    texts = dict(zip(*texts_by_id(queries, contents[0], QUERY_FORM, query_text), strict=True))
     grades: dict[str, dict[str, float]] = {}
     for number, (where, line) in enumerate(lines_of(contents[1], qrels)):
-        query, document, cell = _cells(line, where)
-        if number == 0 and cell.lower() in _HEADINGS:
+        query, document, cell = cells_from_qrel(line, where)
+        if number == 0 and cell.lower() in QRELS_HEADINGS:
             continue
         if query not in texts:
             raise InputError(f"{where}: the query {shown(query)} is not in {queries}.")
         graded = grades.setdefault(query, {})
-        graded[document] = max(_grade(cell, where), graded.get(document, 0.0))
+        graded[document] = max(grade_from_cell(cell, where), graded.get(document, 0.0))
     relevant = {query: {name: grade for name, grade in graded.items() if grade > 0} for query, graded in grades.items()}
     kept = [query for query in relevant if relevant[query]]
     if not kept:
@@ -75,28 +70,3 @@ def read_judged(queries: Path, qrels: Path) -> Judged:
         left_out=len(relevant) - len(kept),
         sha256=sha256_of(contents),
     )
-
-
-def _texts(path: Path, content: bytes) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for where, one in objects_of(content, path, _QUERY_FORM):
-        key = required_key(one, ("_id", "id"), where, _QUERY_FORM)
-        name = name_from(one[key], f'"{key}"', where, may_be_number=True).strip()
-        if name in texts:
-            raise InputError(f"{where}: the id {shown(name)} occurs twice. Give each line an id of its own.")
-        texts[name] = text_under(one, required_key(one, ["text"], where, _QUERY_FORM), where)
-    return texts
-
-
-def _cells(line: str, where: str) -> tuple[str, str, str]:
-    cells = [well_formed(cell).strip() for cell in (line.split("\t") if "\t" in line else line.split())]
-    if len(cells) not in (3, 4):
-        raise InputError(f"{where}: {shown(line)} has {len(cells)} columns. Write {_QREL_FORM}.")
-    return cells[0], cells[-2], cells[-1]
-
-
-def _grade(cell: str, where: str) -> float:
-    try:
-        return grade_from(float(cell), "the score", where)
-    except ValueError as error:
-        raise InputError(f"{where}: the score is {shown(cell)} and should be a number of at least 0.") from error

@@ -12,11 +12,10 @@ def test_search_imports_no_torch(module):
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("verb", [("search", "query", "index", "a"), ("serve", "store", "--index", "index")])
 @pytest.mark.parametrize(("package", "named"), [("faiss", "faiss-cpu"), ("tantivy", "tantivy")])
-def test_the_command_line_names_the_extra(package, named):
+def test_the_command_line_names_the_extra(package, named, verb):
     code = f"import sys; sys.modules['{package}'] = None; from octavo.cli import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "search", "query", "index", "a"], check=False, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, *verb], check=False, capture_output=True, text=True)
     assert done.returncode == 2
     assert f"'{named}'. Install it with: pip install 'octavo[search]'" in done.stderr
