@@ -249,7 +249,6 @@ $("results").addEventListener("keydown", (event) => {
 
 let searching = null; // the search that is under way
 let timer = null;
-let answered = ""; // the query whose results are shown
 
 function soon(delay = TYPING_MS) {
   clearTimeout(timer);
@@ -265,12 +264,12 @@ async function typed() {
   const query = $("query").value.trim();
   if (!query) return drawNothing();
   const mine = (searching = new AbortController());
-  $("results").classList.toggle("stale", answered !== query);
+  $("results").classList.toggle("stale", $("results").dataset.answers !== query);
   try {
     const answer = await patiently(() => search(query, mine.signal), mine.signal);
     there();
     drawAnswer(answer);
-    answered = query;
+    $("results").dataset.answers = query; // the query whose results are shown
   } catch (error) {
     if (error.name !== "AbortError") $("state").replaceChildren();
     handle(error);
@@ -291,7 +290,7 @@ async function patiently(act, signal) {
 }
 
 function drawNothing() {
-  answered = "";
+  delete $("results").dataset.answers;
   $("results").replaceChildren();
   $("results").classList.remove("stale");
   $("state").replaceChildren();
