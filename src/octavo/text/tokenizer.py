@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import tokenizers
 
-from octavo.data.characters import well_formed
+from octavo.data.characters import shown, well_formed
 from octavo.errors import InputError, ModelError
 from octavo.text.batch import TokenBatch
 from octavo.types import Input, Pair, Words
@@ -222,9 +222,10 @@ class Tokenizer:
             tokens = sum(len(part.ids) for part in (encoding, *encoding.overflowing))
             if tokens + specials + bool(second) > self.max_length:
                 raise InputError(
-                    f"Pair {row} of this batch: the first text has {tokens} tokens and the special tokens are "
-                    f"{specials}, which leaves no room for the second text within max_length {self.max_length}. "
-                    f"Shorten the first text, or give a max_length of at least {tokens + specials + 1}."
+                    f"Pair {row} of this batch: the first text, {shown(first)}, has {tokens} tokens and the special "
+                    f"tokens are {specials}, which leaves no room for the second text within max_length "
+                    f"{self.max_length}. Shorten the first text, or give a max_length of at least "
+                    f"{tokens + specials + 1}."
                 ) from error
 
     def _unknown(self, what: str) -> list[int]:

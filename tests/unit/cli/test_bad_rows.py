@@ -160,7 +160,9 @@ def test_judgements_of_a_document_that_is_missing_are_named(octavo, teachers, fi
 def test_a_query_that_leaves_no_room_for_its_documents_is_refused(octavo, teachers, files, tmp_path):
     row = {"query": "a " * 1000, "documents": ["b", "c"], "relevance": [1, 0]}
     paths = files("rank", train=_content([*ROWS["rank"], row]))
-    assert "leaves no room for the second text" in _finetune(octavo, teachers["rank"], "rank", paths, tmp_path / "out")
+    message = _finetune(octavo, teachers["rank"], "rank", paths, tmp_path / "out")
+    assert "the first text, 'a a a" in message  # so that it can be found in the file
+    assert "leaves no room for the second text" in message
 
 
 @pytest.mark.parametrize(
