@@ -37,6 +37,7 @@ class Load:
         seed: of arrivals and bodies.
         workers: connections of a closed loop.
         keep_bodies: whether answers are kept whole.
+        comes_back: whether who is refused (429) asks once more at the time that it was told.
     """
 
     host: str
@@ -48,6 +49,7 @@ class Load:
     seed: int = 0
     workers: int = 64
     keep_bodies: bool = False
+    comes_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Answered:
         version: of the release that answered, by its header.
         retry_after_s: as a refusal says; 0 without one.
         answer: the body, where it was to be kept.
+        is_return: whether it had been refused once, and came back at the time that it was told.
     """
 
     due_s: float
@@ -71,6 +74,7 @@ class Answered:
     version: str = ""
     retry_after_s: float = 0.0
     answer: str = ""
+    is_return: bool = False
 
 
 class _Connection(asyncio.Protocol):
@@ -123,7 +127,7 @@ class _Sender:
         self.requests = [_request(load, body) for body in load.bodies]
         self.answered: list[Answered] = []
 
-    async def send(self, due_s: float, started_s: float, body: int) -> None:
+    async def send(self, due_s: float, started_s: float, body: int, is_return: bool = False) -> None:
         status, content = 0, b""
         headers: dict[str, str] = {}
         for _ in range(2):  # an idle connection may have been closed by the server just now: try once more
@@ -137,17 +141,20 @@ class _Sender:
                 self.open -= 1
             if status:
                 break
-        self.answered.append(
-            Answered(
-                due_s,
-                time.perf_counter() - started_s - due_s,
-                status,
-                body,
-                headers.get("x-octavo-version", ""),
-                float(headers.get("x-retry-after-ms", 0)) / 1e3 or float(headers.get("retry-after", 0)),
-                content.decode("utf-8", "replace") if self.load.keep_bodies else "",
-            )
+        answered = Answered(
+            due_s,
+            time.perf_counter() - started_s - due_s,
+            status,
+            body,
+            headers.get("x-octavo-version", ""),
+            float(headers.get("x-retry-after-ms", 0)) / 1e3 or float(headers.get("retry-after", 0)),
+            content.decode("utf-8", "replace") if self.load.keep_bodies else "",
+            is_return,
         )
+        self.answered.append(answered)
+        if self.load.comes_back and status == 429 and not is_return:
+            await asyncio.sleep(answered.retry_after_s)
+            await self.send(time.perf_counter() - started_s, started_s, body, is_return=True)
 
     async def _connection(self) -> _Connection | None:
         while self.idle:

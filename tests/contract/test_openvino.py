@@ -26,6 +26,49 @@ class TestOpenVino(OnnxEngineContract):
         assert self.build(subject).engine_id.endswith("/f32")
 
 
+class TestOpenVinoWithOneThread(OnnxEngineContract):
+    """As it serves: a stream for each core, which callers use side by side."""
+
+    backend = "openvino"
+
+    def build(self, subject):
+        return OpenVinoEngine(subject.graph, threads=1)
+
+    @pytest.fixture
+    def two_cores(self, monkeypatch):
+        monkeypatch.setattr("octavo.engines.openvino.usable_cores", lambda: 2)
+
+    @pytest.mark.parametrize("layout", Layout)
+    def test_callers_do_not_wait_for_each_other(self, subject, make_batch, two_cores, layout):
+        engine = OpenVinoEngine(subject.graph, threads=1, layout=layout)
+        batch = make_batch(MIXED)
+        expected = engine.run(batch)
+        with engine._taken(1):  # one caller is at work, and stays there
+            assert np.array_equal(engine.run(batch), expected)
+        engine.close()
+
+    def test_more_threads_take_fewer_streams(self, subject, two_cores):
+        counts = {threads: OpenVinoEngine(subject.graph, threads=threads)._streams for threads in (None, 1, 2, 3)}
+        assert counts == {None: 1, 1: 2, 2: 1, 3: 1}
+
+    def test_a_model_out_of_the_cache_has_its_streams(self, subjects, two_cores, monkeypatch, tmp_path):
+        monkeypatch.setenv("OCTAVO_CACHE", str(tmp_path))
+        graph = subjects("fp32").graph
+        OpenVinoEngine(graph, threads=1)
+        assert len(list(tmp_path.iterdir())) == 1
+        engine = OpenVinoEngine(replace(graph, graphs={"canonical": b""}), threads=1)
+        assert engine._streams == 2
+        assert not engine._compiled.get_property("ENABLE_CPU_PINNING")
+
+    def test_warm_up_reaches_every_stream(self, subject, make_batch, two_cores, monkeypatch):
+        """Each stream keeps kernels of its own: one call for a shape would leave the others cold."""
+        engine = OpenVinoEngine(subject.graph, threads=1)
+        given = []
+        monkeypatch.setattr(engine, "_taken", lambda count, taken=engine._taken: given.append(count) or taken(count))
+        engine.warm_up([make_batch([4]), make_batch(MIXED)])
+        assert given == [2, 2]
+
+
 class TestLayouts:
     """Padding differs, answers do not."""
 

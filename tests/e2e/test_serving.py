@@ -3,185 +3,35 @@
 from __future__ import annotations
 
 import http.client
-import itertools
 import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import octavo as package
 from octavo.certify.certificate import Hashes, certificate_json
-from octavo.store.publish import new_version
 from octavo.store.release import open_release
+from tests.e2e.serving import (
+    PATIENCE_S,
+    Load,
+    add_version,
+    exchange,
+    flip_a_byte,
+    head,
+    point_current,
+    resident_bytes,
+    serve,
+    store,
+    until,
+)
 from tests.unit.conftest import TEXTS, make_certificate, publish_tiny, tiny_models
 
-__all__ = ["make_certificate", "publish_tiny", "tiny_models"]  # fixtures that are used here
-
-KEY = "the-admin-key"
-PATIENCE_S = 60
-
-
-@dataclass
-class Server:
-    """A service that runs, and how to speak to it."""
-
-    process: subprocess.Popen[str]
-    port: int
-    admin_port: int
-    log: Path
-
-    def ask(self, text: str = TEXTS[0], connection: http.client.HTTPConnection | None = None) -> tuple[int, Any, bool]:
-        """Ask for a text: the status, the answer, and whether the server wants the connection closed."""
-        used = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
-        body = json.dumps({"model": "tiny", "input": text})
-        used.request("POST", "/v1/classify", body, {"content-type": "application/json"})
-        response = used.getresponse()
-        content = json.loads(response.read())
-        if connection is None:
-            used.close()
-        return response.status, content, response.headers.get("connection") == "close"
-
-    def status_code(self, path: str) -> int | None:
-        """Return the status of an address; None where nothing listens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status
-        except OSError:
-            return None
-        finally:
-            connection.close()
-
-    def admin(self, method: str, path: str, body: Any = None, key: str = KEY) -> tuple[int, Any]:
-        """Ask the admin API."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=PATIENCE_S)
-        content = None if body is None else json.dumps(body)
-        connection.request(method, path, content, {"authorization": f"Bearer {key}"})
-        response = connection.getresponse()
-        read = response.read()
-        connection.close()
-        return response.status, json.loads(read) if path.startswith("/admin") else read.decode()
-
-    def promote(self, version: str) -> tuple[int, Any]:
-        return self.admin("POST", "/admin/models/tiny/promote", {"version": version})
-
-    def serving(self) -> str | None:
-        """Return the version that serves."""
-        models = self.admin("GET", "/admin/status")[1]["models"]
-        return models[0]["version"] if models else None
-
-    def logged(self) -> str:
-        return self.log.read_text("utf-8")
-
-
-def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def store(publish_tiny: Callable[..., Path]) -> Path:
-    """A store of one model: version 1 is FP32, version 2 INT8 and current."""
-    return publish_tiny().parent
-
-
-@pytest.fixture
-def serve(program: str, environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Start services, and end those that still run."""
-    servers: list[Server] = []
-
-    def start(store: Path, *options: str, ready: bool = True) -> Server:
-        log = tmp_path / f"server-{len(servers)}.log"
-        command = [program, "serve", str(store), "--port", "0", "--admin-port", "0", "--grace-s", "0.5", "--json"]
-        with log.open("w") as errors:
-            process = subprocess.Popen(
-                [*command, *options],
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env={**environment, "OCTAVO_ADMIN_KEY": KEY},
-            )
-        assert process.stdout is not None
-        document = "".join(itertools.takewhile(lambda line: line != "}\n", process.stdout))
-        assert document, log.read_text("utf-8")
-        told = json.loads(document + "}")
-        servers.append(Server(process, told["port"], told["admin_port"], log))
-        if ready:
-            until(lambda: servers[-1].status_code("/ready") == 200)
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.process.kill()
-        server.process.communicate()
-        assert "Traceback" not in server.logged()
-
-
-def add_version(store: Path, source: str, **files: bytes) -> str:
-    """Publish the files of a version as the next one, some of them changed; `current` stays."""
-    release = open_release(store / "tiny" / source)
-    with new_version(store, "tiny") as draft:
-        for name in release.manifest.files:
-            draft.write(name, files.get(name.partition(".")[0], release.read(name)))
-        manifest = release.manifest
-        return draft.commit(task=manifest.task, rung=manifest.rung, variants=manifest.variants, make_current=False).name
-
-
-def flip_a_byte(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
-class Load:
-    """Clients that keep their connections open and ask one thing after the other."""
-
-    def __init__(self, server: Server, clients: int = 3) -> None:
-        self.server = server
-        self.answers: list[tuple[str, int, Any]] = []
-        self.faults: list[BaseException] = []
-        self._enough = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._enough.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE_S)
-        try:
-            for text in itertools.cycle(TEXTS):
-                if self._enough.is_set():
-                    break
-                status, answer, closes = self.server.ask(text, connection)
-                self.answers.append((text, status, answer))
-                # What a router does: a service that is not ready is asked nothing more.
-                if closes and self.server.status_code("/ready") != 200:
-                    break
-        except BaseException as error:
-            self.faults.append(error)
-        finally:
-            connection.close()
+__all__ = ["make_certificate", "publish_tiny", "serve", "store", "tiny_models"]  # fixtures that are used here
 
 
 def expected_scores(store: Path) -> dict[str, dict[str, float]]:
@@ -257,11 +107,6 @@ def test_a_store_is_followed_and_what_is_not_as_it_should_be_is_refused(serve, s
     point_current(store, "1")
     until(lambda: server.ask()[1]["version"] == "1")
     assert server.admin("GET", "/admin/status")[1]["failures"] == {}
-
-
-def point_current(store: Path, version: str) -> None:
-    (store / "tiny/next").symlink_to(version)
-    (store / "tiny/next").rename(store / "tiny/current")
 
 
 def test_a_store_that_is_deleted_serves_on(serve, store):
@@ -345,32 +190,6 @@ def test_it_is_live_before_it_is_ready_and_ready_only_with_a_model(serve, store)
     assert server.ask()[0] in (404, 503)
     point_current(store, "1")
     until(lambda: server.status_code("/ready") == 200)
-
-
-def exchange(server: Server, *pieces: bytes) -> bytes:
-    """Send bytes as they are, and return what comes back until the connection closes or is silent."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        answer = b""
-        try:
-            for piece in pieces:
-                connection.sendall(piece)
-            while chunk := connection.recv(65536):
-                answer += chunk
-                if b"\r\n\r\n" in answer and answer.endswith((b"}", b"0\r\n\r\n")):
-                    break
-        except OSError:
-            pass
-        return answer
-
-
-def head(length: int, *more: str) -> bytes:
-    lines = ["POST /v1/classify HTTP/1.1", "host: x", "content-type: application/json", f"content-length: {length}"]
-    return "\r\n".join([*lines, *more, "", ""]).encode()
-
-
-def resident_bytes(process: subprocess.Popen[str]) -> int:
-    pages = int(Path(f"/proc/{process.pid}/statm").read_text("ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_hostile_clients_harm_nobody(serve, store):

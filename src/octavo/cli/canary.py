@@ -39,11 +39,5 @@ def canary(
 
       0 it has begun · 2 it was refused, and why; nothing has changed
     """
-    thresholds = {
-        "min_requests": min_requests,
-        "max_error_rate": max_error_rate,
-        "min_agreement": min_agreement,
-        "max_drift": max_drift,
-        "max_p99_ratio": max_p99_ratio,
-    }
+    thresholds = trials.thresholds_from_options(min_requests, max_error_rate, min_agreement, max_drift, max_p99_ratio)
     trials.begin("canary", trials.Wish(model, version, percent, not only_watch, thresholds), store, as_json)

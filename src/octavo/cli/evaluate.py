@@ -13,6 +13,7 @@ from octavo.cli.failures import REFUSED, needs_extra
 from octavo.cli.progress import shown_progress
 from octavo.cli.search import IndexPath, Ranker, Rerank, StoreOption, Versions, versions_from
 from octavo.errors import InputError
+from octavo.search import RERANK
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,7 +29,7 @@ def evaluate(
     queries: Annotated[Path, typer.Option(metavar="FILE", help='BEIR\'s queries.jsonl: {"_id", "text"} a line.')],
     qrels: Annotated[Path, typer.Option(metavar="FILE", help="Judgements: qrels/test.tsv of BEIR, or TREC's.")],
     store: StoreOption = None,
-    rerank: Rerank = 20,
+    rerank: Rerank = RERANK,
     ranker: Ranker = None,
     version_of: Versions = None,
     margin: options.Margin = None,

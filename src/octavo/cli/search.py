@@ -13,6 +13,7 @@ from octavo.cli import options, output
 from octavo.cli.failures import needs_extra
 from octavo.cli.progress import duration, shown_progress
 from octavo.errors import InputError
+from octavo.search import RERANK
 
 if TYPE_CHECKING:
     from octavo.progress import Progress
@@ -135,7 +136,7 @@ def query(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT…", help="What to search for.")],
     store: StoreOption = None,
     k: Annotated[int, typer.Option("-k", min=1, max=100, metavar="N", help="Results.")] = 10,
-    rerank: Rerank = 20,
+    rerank: Rerank = RERANK,
     depth: Depth = 100,
     deadline_ms: Annotated[
         float | None,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from octavo.cli import options, output
+from octavo.cli import options, output, serve_options
 from octavo.cli.failures import needs_extra
 from octavo.cli.progress import shown_progress
+from octavo.search import RERANK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,94 +22,30 @@ if TYPE_CHECKING:
     from octavo.serve.service import Listener, Service
     from octavo.serve.settings import ServeSettings
 
-ADMIN_KEY = "OCTAVO_ADMIN_KEY"
-API_KEY = "OCTAVO_API_KEY"
-
-_LISTENING = "Listening"
-_OVERLOAD = "Waiting and overload"
-_WATCHING = "Watching it"
-_SEARCH = "Searching"
-
 
 def serve(
-    store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder that releases were published to.")],
-    index: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="INDEX",
-            help="Search it: /v1/search, and a page to look at. Made by octavo search index.",
-            rich_help_panel=_SEARCH,
-        ),
-    ] = None,
-    rules: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="What intents and slots do (docs/search.md).", rich_help_panel=_SEARCH),
-    ] = None,
-    ranker: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Which ranks, where there are several.", rich_help_panel=_SEARCH),
-    ] = None,
-    rerank: Annotated[
-        int,
-        typer.Option(
-            min=0, max=100, metavar="N", help="Rank the first N documents; 0: no ranking.", rich_help_panel=_SEARCH
-        ),
-    ] = 20,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 for all of them.", rich_help_panel=_LISTENING)
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, rich_help_panel=_LISTENING, help="0 for a free one.")] = 8000,
-    admin_port: Annotated[
-        int, typer.Option(min=0, max=65535, rich_help_panel=_LISTENING, help="Of the admin API and /metrics.")
-    ] = 8001,
-    admin_host: Annotated[
-        str, typer.Option(help="Address that the admin API listens on.", rich_help_panel=_LISTENING)
-    ] = "127.0.0.1",
-    grpc_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, rich_help_panel=_LISTENING, help="Default: no gRPC.")
-    ] = None,
-    key: Annotated[
-        list[str] | None,
-        typer.Option(
-            envvar=API_KEY, help="Clients have to show it; may be repeated.", rich_help_panel=_LISTENING, metavar="KEY"
-        ),
-    ] = None,
-    admin_key: Annotated[
-        str | None,
-        typer.Option(envvar=ADMIN_KEY, help="Default: a new one.", rich_help_panel=_LISTENING, metavar="KEY"),
-    ] = None,
-    max_queue_ms: Annotated[
-        float,
-        typer.Option(min=0.001, help="What would wait longer is refused (429).", rich_help_panel=_OVERLOAD),
-    ] = 250.0,
-    batch_wait_ms: Annotated[
-        float, typer.Option(min=0, help="A batch waits so long for company.", rich_help_panel=_OVERLOAD)
-    ] = 0.0,
-    cache: Annotated[
-        int, typer.Option(min=0, help="Inputs whose answers are remembered.", rich_help_panel=_OVERLOAD)
-    ] = 0,
+    store: serve_options.Store,
+    index: serve_options.Index = None,
+    rules: serve_options.Rules = None,
+    ranker: serve_options.Ranker = None,
+    rerank: serve_options.Rerank = RERANK,
+    host: serve_options.Host = "127.0.0.1",
+    port: serve_options.Port = 8000,
+    admin_port: serve_options.AdminPort = 8001,
+    admin_host: serve_options.AdminHost = "127.0.0.1",
+    grpc_port: serve_options.GrpcPort = None,
+    key: serve_options.Key = None,
+    admin_key: serve_options.AdminKey = None,
+    max_queue_ms: serve_options.MaxQueueMs = 250.0,
+    batch_wait_ms: serve_options.BatchWaitMs = 0.0,
+    cache: serve_options.Cache = 0,
     threads: options.Threads = None,
-    grace_s: Annotated[
-        float, typer.Option(min=0, help="Told to stop, it serves on so long.", rich_help_panel=_OVERLOAD)
-    ] = 5.0,
-    drain_s: Annotated[
-        float, typer.Option(min=0.1, help="Then requests have so long to end.", rich_help_panel=_OVERLOAD)
-    ] = 30.0,
-    access_log: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="A JSON line for each request; - for stdout.", rich_help_panel=_WATCHING),
-    ] = None,
-    otel: Annotated[
-        bool,
-        typer.Option("--otel", help="Send spans to OpenTelemetry (OTEL_… say where).", rich_help_panel=_WATCHING),
-    ] = False,
-    watch: Annotated[
-        bool,
-        typer.Option("--watch/--no-watch", help="Follow `current` in the store.", rich_help_panel=_WATCHING),
-    ] = True,
-    allow_uncertified: Annotated[
-        bool, typer.Option("--allow-uncertified", help="Serve releases whose certificate is no pass.")
-    ] = False,
+    grace_s: serve_options.GraceS = 5.0,
+    drain_s: serve_options.DrainS = 30.0,
+    access_log: serve_options.AccessLog = None,
+    otel: serve_options.Otel = False,
+    watch: serve_options.Watch = True,
+    allow_uncertified: serve_options.AllowUncertified = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Serve the current release of every model in a store over HTTP.
@@ -201,7 +136,7 @@ def _show_live(running: Running, file: Path | None, as_json: bool, *, has_page: 
         return
     address = f"http://{running.host}:{running.port}/"
     output.tell(f"{address}  the page; {address}docs the API" if has_page else f"{address}docs", style="bold")
-    key = f"its key is in {file}" if file else f"its key is what {ADMIN_KEY} says"
+    key = f"its key is in {file}" if file else f"its key is what {serve_options.ADMIN_KEY} says"
     output.tell(f"admin API and /metrics on port {running.admin_port}; {key}")
 
 

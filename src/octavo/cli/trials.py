@@ -48,9 +48,27 @@ OnlyWatch = Annotated[
 ]
 
 
+def thresholds_from_options(
+    min_requests: int | None,
+    max_error_rate: float | None,
+    min_agreement: float | None,
+    max_drift: float | None,
+    max_p99_ratio: float | None,
+) -> dict[str, Any]:
+    """Return the thresholds that were given, as the admin API names them; others have their defaults."""
+    given = {
+        "min_requests": min_requests,
+        "max_error_rate": max_error_rate,
+        "min_agreement": min_agreement,
+        "max_drift": max_drift,
+        "max_p99_ratio": max_p99_ratio,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A trial that is wanted; thresholds that are None have their defaults."""
+    """A trial that is wanted."""
 
     model: str
     version: str
@@ -65,8 +83,7 @@ def begin(mode: str, wish: Wish, store: Path | None, as_json: bool) -> None:
         from octavo.serve.admin_client import change
 
     running = services.needed_service(store)
-    thresholds = {name: value for name, value in wish.thresholds.items() if value is not None}
-    plan = {"version": wish.version, "percent": wish.percent, "act": wish.act, "thresholds": thresholds}
+    plan = {"version": wish.version, "percent": wish.percent, "act": wish.act, "thresholds": wish.thresholds}
     trial = change(running, wish.model, mode, plan)
     if as_json:
         output.emit({"model": wish.model, **trial})

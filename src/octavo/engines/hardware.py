@@ -48,7 +48,7 @@ def this_hardware() -> Hardware:
     cpu, flags = cpu_from_cpuinfo(cpuinfo)
     return Hardware(
         cpu=cpu or platform.processor() or platform.machine(),
-        logical_cores=_usable_cores(),
+        logical_cores=usable_cores(),
         flags=flags,
         memory_bytes=_memory_bytes(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -77,7 +77,8 @@ def hardware_key(hardware: Hardware) -> str:
     return f"{readable or 'cpu'}-{digest[:8]}"
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Return how many logical cores this process may use."""
     if hasattr(os, "sched_getaffinity"):  # a container may have been given fewer cores than the machine has
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

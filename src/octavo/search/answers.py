@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from octavo.search import RERANK
 from octavo.search.rules import Understanding
 
 
@@ -42,7 +43,7 @@ class SearchRequest:
     query: str
     k: int = 10
     depth: int = 100
-    rerank: int = 20
+    rerank: int = RERANK
     deadline_s: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     priority: int = 0

@@ -20,6 +20,7 @@ from octavo.errors import InputError
 from octavo.ladder.evidence import BATCH_INPUTS, outputs_in_batches
 from octavo.ladder.recertify import reference_folder
 from octavo.progress import Progress, Silent
+from octavo.search import RERANK
 from octavo.search.embedder import embed_task, embedded
 from octavo.search.fusion import fuse
 from octavo.search.index import Index
@@ -107,7 +108,7 @@ def evaluate(
     embedder: Pair,
     ranker: Pair | None,
     *,
-    rerank: int = 20,
+    rerank: int = RERANK,
     margin: float = MARGIN,
     threads: int | None = None,
     allow_uncertified: bool = False,

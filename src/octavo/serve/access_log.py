@@ -6,6 +6,7 @@ counted, and never an answer. Knows nothing of what was asked: texts are not log
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -23,6 +24,7 @@ from octavo.errors import InputError
 from octavo.serve.service import BatchRun, Reply
 
 STDOUT = "-"
+_log = logging.getLogger(__name__)
 _MOST_WAITING = 100_000  # lines, some 30 MB
 _LINES_AT_ONCE = 1000
 _LONGEST_ID = 128
@@ -71,6 +73,9 @@ class AccessLog:
         self._clock = clock
         self._queue: SimpleQueue[Record | None] = SimpleQueue()
         self._reopen = threading.Event()
+        # Of the thread that writes.
+        self._is_losing = False
+        self._is_torn = False  # the file ends in the middle of a line
         self._file = self._opened()
         self._thread = threading.Thread(target=self._write_all, name="octavo-access-log", daemon=True)
         self._thread.start()
@@ -151,8 +156,15 @@ class AccessLog:
             lines = [_line(record) for record in records if record is not None]
             try:
                 self._write(b"".join(lines))
-            except OSError:
+            except OSError as error:
+                if not self._is_losing:
+                    _log.warning("the access log %s cannot be written: %s", self._target, error.strerror)
+                self._is_losing = True
                 self.lost += len(lines)
+            else:
+                if lines and self._is_losing:
+                    _log.warning("the access log %s is written again; %d lines are lost", self._target, self.lost)
+                    self._is_losing = False
 
     def _taken(self) -> list[Record | None]:
         """Wait for a record, and take those with it that are there."""
@@ -170,8 +182,12 @@ class AccessLog:
             new = _descriptor(self._target)
             os.close(self._file)
             self._file = new
+        if self._is_torn:
+            content = b"\n" + content
         while content:
-            content = content[os.write(self._file, content) :]
+            written = os.write(self._file, content)
+            self._is_torn = not content[:written].endswith(b"\n")
+            content = content[written:]
 
     def _opened(self) -> int:
         if self._target == STDOUT:

@@ -27,6 +27,11 @@ _OWN_SHARE = 1 / 4
 # A batch takes at most this share of the longest wait, so that waiting and computing together stay near the bound.
 _BATCH_SHARE = 1 / 16
 _LEAST_BUDGET_TOKENS = 64
+# Those who are told to come back are told one after the other, in so many times what their own work takes: others come
+# meanwhile who were told nothing.
+_RETURN_SPACING = 2.0
+# Nobody is told to come back later than so many longest waits from now: by then, everything may be different.
+_LATEST_RETURN = 40.0
 # Copies for a shadow are taken only while what is queued takes less than this share of the longest wait.
 _BACKGROUND_SHARE = 1 / 2
 
@@ -86,6 +91,7 @@ class Admission:
     paces: defaultdict[str, Pace] = field(default_factory=lambda: defaultdict(Pace))
     _met: dict[str, Pace] = field(default_factory=dict)  # by model, the last one
     _backlogs: dict[tuple[str, int], _Backlog] = field(default_factory=dict)
+    _promised_s: float = 0.0  # that the room to come is given away to those who were told to come back
 
     def meet(self, release: str, model: str) -> Pace:
         """Return the pace of a release; a new one is taken to be like the one of its model that was met last."""
@@ -106,11 +112,16 @@ class Admission:
         share = _BACKGROUND_SHARE if level == BACKGROUND else _ADMITTED_SHARE
         own_s = tokens * (self.paces[release].seconds_per_token or 0.0) / self.workers
         if wait_s + min(own_s, _OWN_SHARE * self.max_queue_s) > share * self.max_queue_s:
-            raise Overloaded(
+            refusal = Overloaded(
                 f"{1000 * wait_s:.0f} ms of work is queued, and nobody may wait for more than "
                 f"{1000 * self.max_queue_s:.0f} ms.",
                 self.retry_after_s(level),
             )
+            if level != BACKGROUND:  # copies do not come back
+                own_s = min(own_s, self.max_queue_s)
+                latest_s = _LATEST_RETURN * self.max_queue_s
+                self._promised_s = min(self._promised_s + _RETURN_SPACING * own_s, latest_s)
+            raise refusal
         if self.paces[release].seconds_per_token is None and self.requests(release) >= UNMEASURED_REQUESTS:
             raise Overloaded("Requests wait for a model that has answered none yet.", self.max_queue_s)
 
@@ -124,8 +135,11 @@ class Admission:
         return queued_s / self.workers
 
     def retry_after_s(self, level: int = 0) -> float:
-        """Return when a refused request should find room: when half of the longest wait is left."""
-        return max(self.wait_s(level) - self.max_queue_s / 2, self.max_queue_s / 8)
+        """Return when a refused request should find room: when half of the longest wait is left, and its turn came.
+
+        All that are refused in a burst would else come back at once, and nearly all of them in vain.
+        """
+        return max(self.wait_s(level) - self.max_queue_s / 2, self.max_queue_s / 8) + self._promised_s
 
     def requests(self, release: str) -> int:
         """Return how many requests of a release are queued."""
@@ -141,6 +155,9 @@ class Admission:
         backlog.requests += requests
         if not backlog.requests:
             del self._backlogs[key]
+        if tokens < 0:  # work is handed out as fast as time passes
+            worked_s = -tokens * (self.paces[release].seconds_per_token or 0.0) / self.workers
+            self._promised_s = max(0.0, self._promised_s - worked_s) if self._backlogs else 0.0
 
     def budget(self, release: str) -> int:
         """Return the tokens that a worker computes in the share of the longest wait that a batch may take."""

@@ -111,8 +111,10 @@ def _reply(job: Job, answers: Sequence[Any], cache: OutputCache | None, now_s: f
     return Reply(info.model, info.version, answers, outputs, job.tokens, job.timing(now_s), len(job.known))
 
 
-def refusal_from_reading(error: BaseException) -> BadRequest:
+def refusal_from_reading(error: BaseException) -> Refusal:
     """Return the refusal of a request whose texts cannot be tokenized."""
+    if isinstance(error, Refusal):
+        return error
     refusal = BadRequest(str(error) if isinstance(error, InputError) else f"The text cannot be tokenized ({error}).")
     refusal.__cause__ = error
     return refusal

@@ -12,9 +12,11 @@ from octavo.serve.admission import level_in_backlog
 from octavo.serve.cache import Key, OutputCache, keys_of
 from octavo.serve.loaded import LoadedRelease
 from octavo.serve.queue import Work
+from octavo.serve.refusals import TooLarge
 from octavo.serve.service import Reply, Request, Timing
 from octavo.text.batch import TokenBatch
-from octavo.types import FloatArray, Input, Outputs
+from octavo.text.tokenizer import Tokenizer
+from octavo.types import FloatArray, Input, IntArray, Outputs, Words
 
 
 @dataclass(slots=True, eq=False)
@@ -73,8 +75,14 @@ class Job:
         self.level = level_in_backlog(self.request.priority, self.background)
 
     def read(self, batch: TokenBatch, first_row: int, cache: OutputCache | None) -> None:
-        """Take its sequences out of a batch, beginning with `first_row`, and look them up."""
+        """Take its sequences out of a batch, beginning with `first_row`, and look them up.
+
+        Raises:
+            TooLarge: one of them was cut, and the request wants them whole.
+        """
         stop = first_row + len(self.inputs)
+        if self.request.whole:
+            check_whole(self.inputs, batch.lengths[first_row:stop], self.release.model.tokenizer)
         self.tokens = int(batch.offsets[stop] - batch.offsets[first_row])
         self.batch, self.first_row = batch, first_row
         if cache is not None:
@@ -114,6 +122,17 @@ class Job:
         compute_s = _covered(self.spans)
         waited_s = max(0.0, until_s - self.arrival_s - self.tokenize_s - compute_s)
         return Timing(1000 * waited_s, 1000 * self.tokenize_s, 1000 * compute_s)
+
+
+def check_whole(inputs: Sequence[Input], lengths: IntArray, tokenizer: Tokenizer) -> None:
+    """Refuse texts that had to be cut to the lengths that they have, in tokens. Raises TooLarge."""
+    for row in np.flatnonzero(lengths == tokenizer.max_length).tolist():
+        item = inputs[row]
+        if not isinstance(item, Words) and (uncut := tokenizer.uncut_length(item)) > tokenizer.max_length:
+            raise TooLarge(
+                f"Input {row} has {uncut} tokens, and the model reads {tokenizer.max_length}. "
+                "Shorten it, or let it be cut."
+            )
 
 
 def job_of(work: Work) -> Job:

@@ -55,6 +55,7 @@ class Request:
         deadline_s: by `time.monotonic()`, when the client stops waiting; None for never.
         priority: lower goes first; what has waited long goes before either.
         decode: whether answers are wanted; else the raw outputs suffice (`Reply.answers` is empty).
+        whole: whether a text that the model cannot hold is refused, in place of being cut.
     """
 
     model: str
@@ -63,6 +64,7 @@ class Request:
     deadline_s: float | None = None
     priority: int = 0
     decode: bool = True
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)

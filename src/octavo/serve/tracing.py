@@ -20,23 +20,27 @@ _current: ContextVar[Any] = ContextVar("octavo_span", default=None)
 class Tracing:
     """Makes a span of each request, with one for each stage in it. A `Listener`, and what wraps an ASGI app."""
 
-    def __init__(self) -> None:
-        """Send spans to where the environment says.
+    def __init__(self, exporter: Any = None) -> None:
+        """Send spans with an exporter of OpenTelemetry's; None for the one that sends them where the environment says.
 
         Raises:
             MissingExtraError: OpenTelemetry is not installed.
         """
         try:
             from opentelemetry import propagate, trace
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
             from opentelemetry.sdk.resources import Resource
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+            if exporter is None:
+                from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+                exporter = OTLPSpanExporter()
         except ModuleNotFoundError:
             raise MissingExtraError("opentelemetry", "otel") from None
         # OTEL_SERVICE_NAME, where it is set, goes before this name.
         self._provider = TracerProvider(resource=Resource.create({"service.name": "octavo"}))
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("octavo")
         self._trace = trace
         self._propagate = propagate

@@ -12,21 +12,27 @@ _SHAPE_BOUND = frozenset({Backend.OPENVINO})
 
 
 def warm_up(model: Model, max_batch_tokens: int) -> None:
-    """Run a batch of every bucket that equally long sequences fill, up to `max_batch_tokens`.
+    """Run batches in which every number of tokens, and every number and length of sequences, comes up.
 
-    Mixed lengths fall into further buckets, thousands of them: each costs its first batch some milliseconds, and
-    warming them all would cost every swap minutes. Engines without shapes need none of it.
+    OpenVINO prepares kernels for the linear layers by the first, and for attention by the others. All buckets are the
+    thousands of ways to put them together: one whose parts were met costs its first batch a tenth more, and warming
+    them all would cost every swap minutes. Engines without shapes need none of it.
     """
     if model.backend in _SHAPE_BOUND:
         model.engine.warm_up(even_batches(model.config.max_length, max_batch_tokens))
 
 
 def even_batches(max_length: int, max_batch_tokens: int) -> list[TokenBatch]:
-    """Return a batch of two and more sequences of one length for each bucket that such batches fall into."""
+    """Return batches of two and more sequences of one length, up to `max_batch_tokens`, for all parts of buckets."""
     batches: dict[Shape, TokenBatch] = {}
+    met: set[int | tuple[int, int]] = set()  # numbers of tokens; numbers of sequences with their lengths
     for _, _, length in single_shapes(max_length):
         longest = min(length, max_length)
         for sequences in range(2, max_batch_tokens // longest + 1):
             batch = TokenBatch.from_sequences([[0] * longest] * sequences)
-            batches.setdefault(shape_of(batch), batch)
+            shape = shape_of(batch)
+            parts: set[int | tuple[int, int]] = {shape[0], shape[1:]}
+            if not parts <= met:
+                met |= parts
+                batches[shape] = batch
     return [batches[shape] for shape in sorted(batches)]

@@ -107,6 +107,14 @@ class Tokenizer:
             return batch
         return TokenBatch(batch.ids, batch.offsets, batch.segments, batch.offsets[1:] - 1)
 
+    def uncut_length(self, item: str | Pair) -> int:
+        """Return how many tokens a text or a pair of texts comes to before anything is cut, special tokens included."""
+        texts = [item] if isinstance(item, str) else [item.first, item.second]
+        # What was cut off is kept beside what is left, piece by piece.
+        encodings = self._tokenizer.encode_batch([well_formed(text) for text in texts], add_special_tokens=False)
+        tokens = sum(len(part.ids) for encoding in encodings for part in (encoding, *encoding.overflowing))
+        return tokens + int(self._tokenizer.num_special_tokens_to_add(len(texts) > 1))
+
     def _encoded(self, inputs: Sequence[Input]) -> TokenBatch:
         by_kind: dict[type, list[int]] = {}
         for row, item in enumerate(inputs):

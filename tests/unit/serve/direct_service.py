@@ -12,6 +12,7 @@ from tokenizers import models, pre_tokenizers, processors
 
 from octavo.engines.open import Backend
 from octavo.errors import InputError
+from octavo.serve.job import check_whole
 from octavo.serve.refusals import BadRequest, UnknownModel
 from octavo.serve.service import ModelInfo, Reply, Request, Timing
 from octavo.store.model import Model
@@ -133,9 +134,12 @@ class DirectService:
     def _answered(self, request: Request) -> Reply:
         info, model = self.model(request.model, request.version), self.loaded[request.model]
         try:
-            batch = model.tokenizer.encode(model.task.prepare(request.items))
+            inputs = model.task.prepare(request.items)
+            batch = model.tokenizer.encode(inputs)
         except InputError as error:
             raise BadRequest(str(error)) from error
+        if request.whole:
+            check_whole(inputs, batch.lengths, model.tokenizer)
         outputs = Outputs(model.engine.run(batch), batch.read_offsets)
         answers = model.task.decode(outputs, request.items) if request.decode else []
         return Reply(info.model, info.version, answers, outputs, len(batch.ids), Timing(0.5, 0.25, 0.125))

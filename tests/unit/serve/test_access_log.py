@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -161,3 +162,39 @@ def test_a_path_cannot_forge_a_line(file):
     log.close()
     (line,) = _lines(file)
     assert line["path"] == '/x"}\n{"status": 200}'
+
+
+def test_a_disk_that_is_full_for_a_while_leaves_whole_lines_and_is_told_of_once(file, make_reply, monkeypatch, caplog):
+    write, room = os.write, [10]
+
+    def scarce(descriptor, content):
+        if room[0] == 0:
+            raise OSError(28, "No space left on device")
+        written = write(descriptor, content[: room[0]])
+        room[0] = max(0, room[0] - written)
+        return written
+
+    log = AccessLog(file)
+    with monkeypatch.context() as patch:
+        patch.setattr(access_log.os, "write", scarce)
+        for lost in (1, 2):
+            log.answered(make_reply(), 0.001)
+            _until(lambda lost=lost: log.lost == lost)
+    log.answered(make_reply("4"), 0.001)
+    log.close()
+    torn, line = file.read_text("utf-8").splitlines()
+    assert len(torn) == 10
+    assert json.loads(line)["version"] == "4"
+    told = [record.message for record in caplog.records]
+    assert told == [
+        f"the access log {file} cannot be written: No space left on device",
+        f"the access log {file} is written again; 2 lines are lost",
+    ]
+
+
+def _until(condition):
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it never came")

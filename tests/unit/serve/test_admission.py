@@ -1,7 +1,8 @@
 """Who is let in: the arithmetic, and the promise that it makes, in a world where time is simulated."""
 
+import heapq
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -115,10 +116,14 @@ class Outcome:
     answered_s: list
     refused: int
     dropped: int
+    returned: list = field(default_factory=list)  # whether each who came back was let in
 
 
-def simulate(capacity, load, *, max_queue_s, workers, requests, lengths, overhead_s=0.0005, seed=0):
-    """Offer `load` times what all workers can do: `capacity` tokens a second each. Time is what the simulation says."""
+def simulate(capacity, load, *, max_queue_s, workers, requests, lengths, overhead_s=0.0005, seed=0, burst=None):
+    """Offer `load` times what all workers can do: `capacity` tokens a second each. Time is what the simulation says.
+
+    With a `burst` = (seconds, every so many, load in between), and whoever is refused comes back once when it was told.
+    """
     rng = random.Random(seed)
     limits = Limits(1024, 0.0, max_queue_s, workers)
     line, books = BatchQueue(limits), Admission(max_queue_s, workers)
@@ -154,8 +159,13 @@ def simulate(capacity, load, *, max_queue_s, workers, requests, lengths, overhea
                 case _:
                     return
 
+    arrivals = []
     for _ in range(requests):
-        now += rng.expovariate(load * capacity * workers / mean)
+        times = load if burst is None or now % burst[1] < burst[0] else burst[2]
+        now += rng.expovariate(times * capacity * workers / mean)
+        arrivals.append((now, False))
+    while arrivals:
+        now, comes_back = heapq.heappop(arrivals)
         work_until(now)
         for worker in range(workers):
             free_s[worker] = free_s[worker] if len(line) else max(free_s[worker], now)
@@ -163,9 +173,15 @@ def simulate(capacity, load, *, max_queue_s, workers, requests, lengths, overhea
         work = Work("a", np.cumsum(drawn).tolist(), now)
         try:
             books.check("a", 0, int(sum(drawn)))
-        except Overloaded:
+        except Overloaded as refusal:
             outcome.refused += 1
+            if comes_back:
+                outcome.returned.append(False)
+            elif burst is not None:
+                heapq.heappush(arrivals, (now + refusal.retry_after_s, True))
             continue
+        if comes_back:
+            outcome.returned.append(True)
         left[work] = work.ends[-1]
         books.add("a", 0, work.ends[-1], requests=1)
         line.offer(work)
@@ -191,3 +207,37 @@ def test_what_is_admitted_under_threefold_load_is_answered_in_time(workers, leng
 def test_below_capacity_nobody_is_refused(lengths):
     done = simulate(50_000, 0.5, max_queue_s=0.25, workers=2, requests=3000, lengths=lengths, overhead_s=1e-5)
     assert done.refused == done.dropped == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("burst_s", "load"), [(0.25, 3.0), (1.0, 3.0), (0.5, 2.0)])
+def test_who_comes_back_after_a_burst_when_it_was_told_is_let_in(workers, burst_s, load):
+    done = simulate(
+        10_000, load, max_queue_s=0.25, workers=workers, requests=8000, lengths=[[27]], burst=(burst_s, 4.0, 0.5)
+    )
+    assert len(done.returned) > 100
+    assert sum(done.returned) > 0.75 * len(done.returned)
+    assert sorted(done.answered_s)[int(0.99 * len(done.answered_s))] <= 1.2 * 0.25
+
+
+def test_those_who_are_refused_are_told_to_come_one_after_the_other():
+    books = admission()
+    books.add("a", 0, 250, requests=2)
+
+    def told(tokens=10, level=0):
+        with pytest.raises(Overloaded) as raised:
+            books.check("a", level, tokens)
+        return raised.value.retry_after_s
+
+    assert [told() for _ in range(3)] == pytest.approx([0.125, 0.145, 0.165])
+    told(level=BACKGROUND)  # copies do not come back
+    assert told() == pytest.approx(0.185)
+    books.add("a", 0, -30, requests=-1)
+    books.add("a", 0, 30, requests=1)
+    assert told() == pytest.approx(0.205 - 0.030)  # time has passed
+    for _ in range(1000):
+        told(tokens=10_000)
+    assert told() == pytest.approx(0.125 + 40 * 0.25)
+    books.add("a", 0, -250, requests=-2)
+    books.add("a", 0, 250, requests=2)
+    assert told() == pytest.approx(0.125)  # nothing was queued any more: there was room for all

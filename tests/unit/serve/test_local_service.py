@@ -569,3 +569,21 @@ def test_a_service_is_ready_when_a_model_serves_and_the_store_was_tried():
                 s.service.versions("intents")
 
     run(go())
+
+
+def test_a_text_that_is_to_stay_whole_is_refused_where_it_would_be_cut_and_others_are_not(monkeypatch):
+    async def go():
+        release = held(fake_release())
+        monkeypatch.setattr(release.model.tokenizer, "max_length", 5)
+        async with serving(release) as s:
+            first = s.start("a")
+            await at_work(release)
+            # Read in one call: whoever is at fault is refused alone.
+            others = [s.start("12345", whole=True), s.start("a", "123456", whole=True), s.start("123456")]
+            await asyncio.sleep(0)
+            engine_of(release).gate.set()
+            with pytest.raises(TooLarge, match="Input 1 has 6 tokens, and the model reads 5"):
+                await others[1]
+            assert [(await one).answers for one in (first, others[0], others[2])] == [[1], [5], [5]]
+
+    run(go())

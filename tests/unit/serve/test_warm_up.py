@@ -30,15 +30,18 @@ def shapes(max_length: int, max_batch_tokens: int) -> list[Shape]:
 
 
 @pytest.mark.parametrize("length", [4, 8, 12, 16])
-def test_every_batch_of_equally_long_sequences_finds_its_shape_prepared(length):
+def test_every_batch_of_equally_long_sequences_finds_the_parts_of_its_shape_prepared(length):
+    prepared = shapes(16, 256)
     for sequences in range(2, 256 // length + 1):
-        assert shape_of(TokenBatch.from_sequences([range(length)] * sequences)) in shapes(16, 256)
+        tokens, *others = shape_of(TokenBatch.from_sequences([range(length)] * sequences))
+        assert tokens in {shape[0] for shape in prepared}
+        assert others in [list(shape[1:]) for shape in prepared]
 
 
 def test_batches_stay_within_the_budget_are_few_and_none_comes_twice():
     batches = even_batches(256, 1024)
     assert max(batch.tokens for batch in batches) <= 1024
-    assert len(set(map(shape_of, batches))) == len(batches) < 400
+    assert len(set(map(shape_of, batches))) == len(batches) < 200
     assert shapes(16, 10) == [(8, 2, 4)]
 
 

@@ -10,6 +10,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from octavo.errors import InputError, ModelError, OctavoError
 from octavo.text.tokenizer import Tokenizer
+from octavo.types import Pair
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "shoes", "##s", "shoe", "!", "\ufffd"]
 CLS, SEP, UNK = 2, 3, 1
@@ -56,6 +57,21 @@ def test_long_texts_are_cut_at_the_end_that_the_model_was_trained_with(direction
     stored = _wordpiece()
     stored.enable_truncation(512, direction=direction)
     assert _rows(_build(stored, 4).encode(["red shoes!"])) == [[CLS, *kept, SEP]]
+
+
+@pytest.mark.parametrize("direction", ["right", "left"])
+def test_what_is_cut_is_counted(direction):
+    stored = _wordpiece()
+    stored.enable_truncation(512, direction=direction)
+    stored.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)],
+    )
+    short, long = _build(stored, 6), _build(stored, 100)
+    for item in ("", "red", "red " * 4, "red " * 5, "red " * 90, Pair("red", "shoes!"), Pair("red", "red " * 80)):
+        (length,) = long.encode([item]).lengths
+        assert short.uncut_length(item) == long.uncut_length(item) == length
 
 
 def test_odd_characters_neither_fail_nor_change_their_neighbours():

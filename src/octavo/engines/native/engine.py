@@ -10,6 +10,7 @@ import numpy as np
 import octavo
 from octavo.engines.graph import ModelGraph
 from octavo.engines.guard import check_finite, closed_error
+from octavo.engines.hardware import usable_cores
 from octavo.engines.native.extension import encoder_from_weights
 from octavo.engines.native.graph_walk import UnknownGraphError
 from octavo.engines.native.weights import weights_from_onnx
@@ -39,7 +40,7 @@ class NativeEngine:
         try:
             weights = weights_from_onnx(graph.graphs["canonical"])
             encoder = encoder_from_weights(
-                weights, graph.positions, graph.max_length, isa=isa, threads=threads or _usable_cores()
+                weights, graph.positions, graph.max_length, isa=isa, threads=threads or usable_cores()
             )
         except (UnknownGraphError, ValueError, MemoryError) as error:
             raise EngineError(f"The native engine cannot build the engine: {error}.") from None
@@ -82,9 +83,3 @@ class NativeEngine:
 def _int64(values: IntArray | None) -> IntArray | None:
     """Return the values as the extension takes them, which costs nothing where they are int64 already."""
     return None if values is None else np.ascontiguousarray(values, np.int64)
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # a container may have been given fewer cores than the machine has
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

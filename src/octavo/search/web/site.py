@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from octavo.search import RERANK
 from octavo.search.index import Index
 from octavo.search.rules import Rules
 from octavo.serve.service import Service
@@ -31,7 +32,7 @@ class Site:
     store: Path
     rules: Rules = field(default_factory=Rules)
     ranker: str | None = None
-    rerank: int = 20
+    rerank: int = RERANK
     allow_uncertified: bool = False
     admin_port: int | None = None
     has_reports: bool = True

@@ -23,6 +23,7 @@ async def ask(
     *,
     inputs: int | None = None,
     decode: bool = True,
+    whole: bool = False,
 ) -> Reply:
     """Ask for some items to be answered.
 
@@ -34,13 +35,14 @@ async def ask(
         version: of the model; None for the one that serves.
         inputs: that the items come to; None for one each.
         decode: whether answers are wanted, or the outputs suffice.
+        whole: whether what is too long is refused, in place of being cut.
 
     Raises:
         Refusal: one of its kinds.
     """
     call.check_inputs(len(items) if inputs is None else inputs)
     info = model_for(call.service, task, model, version)
-    return await call.ask(Request(info.model, items, version, call.deadline_s, decode=decode))
+    return await call.ask(Request(info.model, items, version, call.deadline_s, decode=decode, whole=whole))
 
 
 def model_for(service: Service, task: type[Task], model: str | None, version: str | None = None) -> ModelInfo:

@@ -12,15 +12,21 @@ from uuid import uuid4
 import msgspec
 from msgspec import Meta
 
-from octavo.serve.http.asking import ask
+from octavo.serve.http.asking import ask, model_for
 from octavo.serve.http.endpoint import Operation
 from octavo.serve.http.errors import Dialect
 from octavo.serve.http.exchange import Answer, Call, named_answer
+from octavo.serve.http.length import Cut, Truncate, check_cut
 from octavo.serve.refusals import BadRequest
 from octavo.serve.service import Reply
 from octavo.tasks.rank import Rank, RankedDocument, Ranking, RankRequest
 
 _TopN = Annotated[int, Meta(ge=1, description="Answer with the best ones only.")] | None
+_MaxTokens = (
+    Annotated[int, Meta(ge=1, description="At least what the model reads of query and document, which is the limit.")]
+    | None
+)
+_RankFields = Annotated[list[str], Meta(description="Only `text`.")] | None
 
 
 class DocumentText(msgspec.Struct):
@@ -39,6 +45,9 @@ class RerankDocuments(msgspec.Struct, kw_only=True):
     documents: _Documents
     model: str | None = None
     top_n: _TopN = None
+    max_tokens_per_doc: _MaxTokens = None
+    rank_fields: _RankFields = None
+    truncate: Truncate = None
     return_documents: bool | None = None
 
 
@@ -50,6 +59,10 @@ class RerankTexts(msgspec.Struct, kw_only=True):
     documents: _Documents | None = None
     model: str | None = None
     top_n: _TopN = None
+    max_tokens_per_doc: _MaxTokens = None
+    rank_fields: _RankFields = None
+    truncate: Truncate = None
+    truncation_direction: Cut = None
     raw_scores: Annotated[bool, Meta(description="With `texts`: logits in place of scores.")] = False
     return_text: Annotated[bool, Meta(description="With `texts`: answer with them.")] = False
     return_documents: Annotated[bool, Meta(description="With `documents`: answer with them.")] | None = None
@@ -85,7 +98,8 @@ async def _rerank(call: Call, body: RerankTexts) -> Answer:
         raise BadRequest('Give either "texts" or "documents".')
     if body.texts is None:
         return await _documents(call, body)
-    reply = await _ranked(call, body.query, body.texts, body.model)
+    check_cut(body.truncation_direction)
+    reply = await _ranked(call, body.query, body.texts, body)
     logits = reply.outputs.values[:, 0].tolist()  # (texts,)
     results: list[ScoredText] = []
     for one in reply.answers[0].results:
@@ -100,7 +114,8 @@ async def _rerank(call: Call, body: RerankTexts) -> Answer:
 
 async def _documents(call: Call, body: RerankDocuments | RerankTexts) -> Answer:
     documents = [one if isinstance(one, str) else one.text for one in body.documents or ()]
-    reply = await _ranked(call, body.query, documents, body.model)
+    _check_fields(call, body)
+    reply = await _ranked(call, body.query, documents, body)
     ranking: Ranking = reply.answers[0]
     content: RerankAnswer = {
         "id": str(uuid4()),
@@ -118,8 +133,23 @@ def _written(one: RankedDocument, *, with_text: bool) -> RankedItem:
     return item
 
 
-async def _ranked(call: Call, query: str, documents: Sequence[str], model: str | None) -> Reply:
-    return await ask(call, Rank, [RankRequest(query, documents)], model, inputs=len(documents))
+def _check_fields(call: Call, body: RerankDocuments | RerankTexts) -> None:
+    """Refuse what would be done otherwise than it is asked for. Raises BadRequest."""
+    if body.rank_fields not in (None, ["text"]):
+        raise BadRequest("rank_fields names other fields than text, the only one that is read. Leave it out.")
+    if body.max_tokens_per_doc is not None:
+        info = model_for(call.service, Rank, body.model)
+        if body.max_tokens_per_doc < info.max_length:
+            raise BadRequest(
+                f"max_tokens_per_doc is {body.max_tokens_per_doc}. {info.model} reads query and document together, up "
+                f"to {info.max_length} tokens, and cuts the document to what is left: a lower limit is not kept. "
+                "Leave it out."
+            )
+
+
+async def _ranked(call: Call, query: str, documents: Sequence[str], body: RerankDocuments | RerankTexts) -> Reply:
+    items = [RankRequest(query, documents)]
+    return await ask(call, Rank, items, body.model, inputs=len(documents), whole=body.truncate is False)
 
 
 _EXAMPLE = {

@@ -1,7 +1,7 @@
 """Text Embeddings Inference: `/embed`, `/predict`, `/info` and `/health`, as its clients send and read them.
 
 One server of theirs is one model; here a body may name one (`model`), and has to where several would do. Inputs that
-are too long are always cut. Their `/rerank` is in `rerank`.
+are too long are cut, unless `truncate` is false. Their `/rerank` is in `rerank`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from octavo.serve.http.asking import ask, model_for
 from octavo.serve.http.endpoint import Operation
 from octavo.serve.http.errors import Dialect
 from octavo.serve.http.exchange import Answer, Call, json_answer, named_answer
+from octavo.serve.http.length import Cut, Truncate, check_cut
 from octavo.serve.http.openai import check_dimensions, items_as
 from octavo.serve.refusals import BadRequest, Unavailable, UnknownModel
 from octavo.serve.service import ModelInfo, Reply
@@ -36,6 +37,8 @@ class EmbedInputs(msgspec.Struct, kw_only=True):
         None
     )
     dimensions: Annotated[int, Meta(description="Must be what the model has.")] | None = None
+    truncate: Truncate = None
+    truncation_direction: Cut = None
     model: str | None = None
 
 
@@ -44,6 +47,8 @@ class PredictInputs(msgspec.Struct, kw_only=True):
 
     inputs: str | Annotated[list[str | list[str]], Meta(min_length=1)]
     raw_scores: Annotated[bool, Meta(description="Logits in place of probabilities.")] = False
+    truncate: Truncate = None
+    truncation_direction: Cut = None
     model: str | None = None
 
 
@@ -71,14 +76,17 @@ async def _embed(call: Call, body: EmbedInputs) -> Answer:
     texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
     if body.dimensions is not None:
         check_dimensions(model_for(call.service, Embed, body.model), body.dimensions)
-    reply = await ask(call, Embed, items_as(body.prompt_name or "query", texts), body.model, decode=False)
+    check_cut(body.truncation_direction)
+    items = items_as(body.prompt_name or "query", texts)
+    reply = await ask(call, Embed, items, body.model, decode=False, whole=body.truncate is False)
     vectors = reply.outputs.values
     return named_answer(list(_of_length_1(vectors) if body.normalize else vectors), reply)
 
 
 async def _predict(call: Call, body: PredictInputs) -> Answer:
     items, is_batch = _items(body.inputs)
-    reply = await ask(call, Classify, items, body.model)
+    check_cut(body.truncation_direction)
+    reply = await ask(call, Classify, items, body.model, whole=body.truncate is False)
     predictions = _predictions(call, reply, raw=body.raw_scores)
     return named_answer(predictions if is_batch else predictions[0], reply)
 

@@ -49,3 +49,31 @@ def test_either_texts_or_documents(client, body):
 def test_errors_are_cohere_s(client):
     answer = client.post("/v2/rerank", {"query": "a", "documents": [], "model": "order"})
     assert (answer.status_code, list(answer.json())) == (400, ["message"])
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), [("/rerank", "texts"), ("/rerank", "documents"), ("/v2/rerank", "documents")]
+)
+def test_what_is_too_long_is_cut_or_refused_as_truncate_says(client, path, field):
+    body = {"query": QUERY, field: ["lamp", "turn it off " * 20]}
+    cut = client.post(path, body)
+    assert cut.status_code == 200
+    assert client.post(path, body | {"truncate": True}).status_code == 200
+    refused = client.post(path, body | {"truncate": False})
+    assert refused.status_code == 413
+    assert "Input 1 has" in refused.text
+    assert client.post(path, body | {field: ["lamp"], "truncate": False}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"max_tokens_per_doc": 31}, "max_tokens_per_doc is 31"), ({"rank_fields": ["title", "text"]}, "rank_fields")],
+)
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
+def test_limits_that_would_not_be_kept_are_refused_by_name(client, path, fields, words):
+    body = {"query": QUERY, "documents": DOCUMENTS}
+    kept = {"max_tokens_per_doc": 32, "rank_fields": ["text"], "max_chunks_per_doc": 10}
+    assert client.post(path, body | kept).status_code == 200
+    answer = client.post(path, body | fields)
+    assert answer.status_code == 400
+    assert words in answer.text

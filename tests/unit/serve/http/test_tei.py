@@ -88,3 +88,28 @@ def test_info_describes_the_model(client, service):
     assert client.get("/info").json() == info
     service.loaded = {}
     assert client.get("/info").status_code == 503
+
+
+LONG = "turn it off " * 20
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), [("/embed", {"inputs": ["lamp", LONG]}), ("/predict", {"inputs": [["lamp"], ["lamp", LONG]]})]
+)
+def test_what_is_too_long_is_cut_or_refused_as_truncate_says(client, path, field):
+    cut = client.post(path, field)
+    assert cut.status_code == 200
+    assert client.post(path, field | {"truncate": True}).json() == cut.json()
+    refused = client.post(path, field | {"truncate": False})
+    assert (refused.status_code, refused.json()["error_type"]) == (413, "Validation")
+    assert "Input 1 has 6" in refused.json()["error"]
+    field["inputs"].pop()
+    assert client.post(path, field | {"truncate": False}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/embed", "/predict"])
+def test_texts_are_not_cut_on_the_left(client, path):
+    assert client.post(path, {"inputs": "lamp", "truncation_direction": "Right"}).status_code == 200
+    answer = client.post(path, {"inputs": "lamp", "truncation_direction": "left"})
+    assert answer.status_code == 400
+    assert "truncation_direction" in answer.json()["error"]

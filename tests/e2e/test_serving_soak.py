@@ -1,0 +1,90 @@
+"""An hour of everything at once, after which the service has to be as large as it was: `-m slow`.
+
+`OCTAVO_SOAK_S` says how long, in seconds.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import os
+import random
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from tests.e2e.serving import PATIENCE_S, Load, Server, add_version, exchange, flip_a_byte, resident_bytes, serve, store
+from tests.unit.conftest import make_certificate, publish_tiny, tiny_models
+
+__all__ = ["make_certificate", "publish_tiny", "serve", "store", "tiny_models"]  # fixtures that are used here
+
+SECONDS = float(os.environ.get("OCTAVO_SOAK_S", "3600"))
+WARM_SHARE = 1 / 4
+MOST_GROWTH_BYTES = 16 << 20
+
+
+class Odd:
+    """A client that opens a connection for each request: large, misshapen, and cut off in the middle."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.statuses: set[int] = set()
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> Odd:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        rng = random.Random(0)
+        for number in itertools.count():
+            if self._enough.wait(0.02):
+                return
+            texts = [" ".join(f"w{rng.randrange(1000)}" for _ in range(rng.randrange(40))) for _ in range(number % 20)]
+            body = json.dumps({"model": rng.choice(("tiny", "tiny", "none")), "input": texts})
+            connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE_S)
+            connection.request("POST", "/v1/classify", body, {"content-type": "application/json"})
+            if number % 5:
+                self.statuses.add(connection.getresponse().status)
+            connection.close()  # now and then before the answer
+            if number % 50 == 0:
+                exchange(self.server, b"\xff junk\r\n\r\n", silent_s=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_an_hour_of_load_swaps_and_junk_leaves_memory_as_it_was(serve, store):
+    corrupt = add_version(store, "2")
+    flip_a_byte(store / "tiny" / corrupt / "model.onnx")
+    server = serve(store, "--cache", "1000")
+    sizes: list[tuple[float, int]] = []
+    started_s = time.monotonic()
+    answers = swaps = 0
+    while (passed_s := time.monotonic() - started_s) < SECONDS:
+        # A load keeps its answers: of a minute, not of an hour.
+        with Load(server) as load, Odd(server) as odd:
+            until_s = min(SECONDS, passed_s + 60)
+            for version in itertools.cycle(("1", "2", corrupt)):
+                if (now_s := time.monotonic() - started_s) >= until_s:
+                    break
+                assert server.promote(version)[0] == (409 if version == corrupt else 200)
+                server.admin("GET", "/metrics")
+                swaps += 1
+                sizes.append((now_s, resident_bytes(server.process)))
+                time.sleep(2)
+        assert load.faults == []
+        assert {status for _, status, _ in load.answers} == {200}
+        assert odd.statuses <= {200, 400, 404, 429}
+        answers += len(load.answers)
+    warm = np.array([size for size in sizes if size[0] > WARM_SHARE * SECONDS], float)
+    slope = float(np.polyfit(warm[:, 0], warm[:, 1], 1)[0])  # bytes per second
+    print(f"{answers} answers, {swaps} swaps; {warm[0, 1] / 2**20:.0f} MB, {3600 * slope / 2**20:+.2f} MB per hour")
+    assert slope * (1 - WARM_SHARE) * SECONDS < MOST_GROWTH_BYTES
