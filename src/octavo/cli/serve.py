@@ -56,6 +56,16 @@ def serve(
             min=0, max=100, metavar="N", help="Rank the first N documents; 0: no ranking.", rich_help_panel=_SEARCH
         ),
     ] = 20,
+    rank_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            metavar="W",
+            help="Of the ranker; default: as it was tuned, else 1.",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 for all of them.", rich_help_panel=_LISTENING)
     ] = "127.0.0.1",
@@ -154,7 +164,9 @@ def serve(
         watch_s=1.0 if watch else 0.0,
         allow_uncertified=allow_uncertified,
     )
-    extra_routes = None if index is None else _search_routes(index, rules, ranker, rerank, settings, as_json)
+    extra_routes = (
+        None if index is None else _search_routes(index, rules, ranker, rerank, rank_weight, settings, as_json)
+    )
     run(
         settings,
         admin_host=admin_host,
@@ -166,7 +178,13 @@ def serve(
 
 
 def _search_routes(
-    index: Path, rules: Path | None, ranker: str | None, rerank: int, settings: ServeSettings, as_json: bool
+    index: Path,
+    rules: Path | None,
+    ranker: str | None,
+    rerank: int,
+    rank_weight: float | None,
+    settings: ServeSettings,
+    as_json: bool,
 ) -> ExtraRoutes:
     """Open an index, and return what makes the routes that search it."""
     with needs_extra():
@@ -186,6 +204,7 @@ def _search_routes(
             rules=table,
             ranker=ranker,
             rerank=rerank,
+            rank_weight=rank_weight,
             allow_uncertified=settings.allow_uncertified,
             admin_port=admin_port,
             has_reports=not settings.api_keys,  # a browser that follows a link shows no key

@@ -103,7 +103,7 @@ class ResultFound(TypedDict):
 
 
 class StageTaken(TypedDict):
-    """A stage: what it took, which release did it, and why nothing came of it, if so."""
+    """A stage: what it took, which release did it, why nothing came of it, if so, and what was done otherwise."""
 
     name: str
     ms: float
@@ -111,6 +111,7 @@ class StageTaken(TypedDict):
     version: str
     engine: str
     problem: str
+    note: str
 
 
 class SearchReply(TypedDict):
@@ -205,4 +206,5 @@ def _stage(stage: Stage) -> StageTaken:
         "version": stage.version,
         "engine": stage.engine_id,
         "problem": stage.problem,
+        "note": stage.note,
     }

@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Route
 from octavo.errors import InputError
 from octavo.search.answers import SearchRequest, Stack
 from octavo.search.pipeline import CLASSIFY, EMBED, RANK, TAG, MayQuery, Searcher, may_query_from_store, stack_from
+from octavo.search.settings import weight_of
 from octavo.search.web.examples import examples_from_index
 from octavo.search.web.facts import SearchInfo, search_info
 from octavo.search.web.forms import (
@@ -85,7 +86,8 @@ class _Handlers:
         versions = self._by_model(body.versions, stack)
         call.asked = ""  # several models, and the service tells of what it refuses
         async with self._others.held(versions) as service:
-            searcher = Searcher(self._site.index, service, stack, self._may_query, self._site.rules)
+            weight = weight_of(self._site.index.tuned, stack.ranker, self._site.rank_weight)
+            searcher = Searcher(self._site.index, service, stack, self._may_query, self._site.rules, rank_weight=weight)
             answer = await searcher.search(
                 SearchRequest(
                     body.query,

@@ -21,6 +21,7 @@ class Site:
         rules: what understanding a query does to its results.
         ranker: which model ranks, where several could; None for the only one.
         rerank: fused documents that are ranked, where a search does not say; 0 leaves the fused order.
+        rank_weight: how much the ranker has to say; None for what was tuned for the index.
         allow_uncertified: search with releases that were not proved to fit the index's vectors.
         admin_port: of the admin API, for the page; None for none.
         has_reports: whether reports of releases may be read by whoever can open the page.
@@ -32,6 +33,7 @@ class Site:
     rules: Rules = field(default_factory=Rules)
     ranker: str | None = None
     rerank: int = 20
+    rank_weight: float | None = None
     allow_uncertified: bool = False
     admin_port: int | None = None
     has_reports: bool = True

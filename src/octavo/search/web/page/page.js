@@ -382,7 +382,7 @@ function drawTimes(answer) {
   const whole = Math.max(answer.ms, ...stages.map((one) => one.start + one.ms));
   const rows = stages.map((one) => {
     const who = one.model && `${one.model} ${one.version} · ${engineName(one.engine)}`;
-    return h("li", { class: one.model ? "" : "plain", title: one.engine }, h("span", {}, STAGE_NAMES[one.name]), h("span", { class: "track" }, bar(one.ms / whole, one.start / whole)), h("span", { class: "ms" }, ms(one.ms)), one.problem ? h("small", { class: "problem" }, one.problem) : who && h("small", {}, who));
+    return h("li", { class: one.model ? "" : "plain", title: one.engine }, h("span", {}, STAGE_NAMES[one.name]), h("span", { class: "track" }, bar(one.ms / whole, one.start / whole)), h("span", { class: "ms" }, ms(one.ms)), one.problem ? h("small", { class: "problem" }, one.problem) : who && h("small", {}, one.note ? `${who} · ${one.note}` : who));
   });
   $("timeline").replaceChildren(...rows, h("li", { class: "sum" }, h("span", {}, "in all, ms"), h("span", { class: "ms" }, ms(answer.ms))));
   $("times").hidden = false;
