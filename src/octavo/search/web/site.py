@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from octavo.search.following import FollowedIndex
 from octavo.search.index import Index
 from octavo.search.rules import Rules
 from octavo.serve.service import Service
@@ -15,7 +16,7 @@ class Site:
     """An index, the service that runs its models, and the store that these came from.
 
     Attributes:
-        index: what is searched.
+        index: what is searched, one version of it or whichever is current.
         service: runs the models.
         store: of all their versions.
         rules: what understanding a query does to its results.
@@ -27,7 +28,7 @@ class Site:
         has_reports: whether reports of releases may be read by whoever can open the page.
     """
 
-    index: Index
+    index: Index | FollowedIndex
     service: Service
     store: Path
     rules: Rules = field(default_factory=Rules)
@@ -37,3 +38,7 @@ class Site:
     allow_uncertified: bool = False
     admin_port: int | None = None
     has_reports: bool = True
+
+    def opened(self) -> Index:
+        """Return the version that is to be searched now."""
+        return self.index.index if isinstance(self.index, FollowedIndex) else self.index
