@@ -48,6 +48,12 @@ class SearchBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         dict[str, str],
         Meta(description="Model or stage (classify, tag, embed, rank), and the version to ask; loaded if need be."),
     ] = {}
+    beside: Annotated[
+        bool,
+        Meta(
+            description="Run these versions on one thread each, beside what serves: then their times can be compared."
+        ),
+    ] = False
 
 
 class DocumentsBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

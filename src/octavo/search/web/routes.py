@@ -14,7 +14,7 @@ from octavo.errors import InputError
 from octavo.search.answers import SearchRequest, Stack
 from octavo.search.index import Index
 from octavo.search.pipeline import CLASSIFY, EMBED, RANK, TAG, MayQuery, Searcher, may_query_from_store, stack_from
-from octavo.search.settings import weight_of
+from octavo.search.settings import RANKER_ALONE, weight_of
 from octavo.search.web.examples import examples_from_index
 from octavo.search.web.facts import SearchInfo, search_info
 from octavo.search.web.forms import (
@@ -105,14 +105,14 @@ class _Handlers:
         stack = self._stack(opened.index)
         versions = self._by_model(body.versions, stack)
         call.asked = ""  # several models, and the service tells of what it refuses
-        async with self._others.held(versions) as service:
+        async with self._others.held(versions, beside=body.beside) as service:
             searcher = Searcher(
                 opened.index,
                 service,
                 stack,
                 opened.may_query,
                 self._site.rules,
-                rank_weight=weight_of(opened.index.tuned, stack.ranker, self._site.rank_weight),
+                rank_weight=self._rank_weight(opened.index, stack, versions),
             )
             answer = await searcher.search(
                 SearchRequest(
@@ -161,6 +161,11 @@ class _Handlers:
         except InputError:  # the ranker that was named does not serve, or there are several: search without
             understanding = stack_from(index, self._understanding()).understanding
             return Stack(index.manifest.vectors_by.model, None, understanding)
+
+    def _rank_weight(self, index: Index, stack: Stack, versions: Mapping[str, str]) -> float:
+        """Return what the ranker weighs; one whose version is named is to be seen at work, also where it has no say."""
+        weight = weight_of(index.tuned, stack.ranker, self._site.rank_weight)
+        return RANKER_ALONE if not weight and stack.ranker in versions else weight
 
     def _understanding(self) -> list[ModelInfo]:
         return [info for info in self._site.service.models() if info.task.name in (CLASSIFY, TAG)]
