@@ -136,6 +136,9 @@ def evaluate(
         ReleaseError: a release cannot be trusted, or does not fit the index's vectors.
     """
     progress = progress or Silent()
+    left_out = (
+        ["Nothing is ranked: the ranker weighs 0 here (octavo search tune)."] if ranker and not rank_weight else []
+    )
     ranker = ranker if rank_weight else None
     found: dict[str, Rankings] = {}
     models_told: dict[str, dict[str, str]] = {}
@@ -170,7 +173,7 @@ def evaluate(
             for stage in STAGES
             if stage in found["fp32"]
         },
-        notes=_notes(found["int8"], relevance),
+        notes=[*left_out, *_notes(found["int8"], relevance)],
     )
 
 

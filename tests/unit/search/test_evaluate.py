@@ -101,6 +101,7 @@ def test_a_ranker_of_no_weight_is_not_asked(index, store):
     made = evaluate(index, JUDGED, pair_of(store, "embed"), pair_of(store, "rank"), threads=1, rank_weight=0.0)
     assert tuple(made.stages) == STAGES[:3]
     assert "rank" not in made.models
+    assert made.notes[0].startswith("Nothing is ranked")
 
 
 def test_the_report_says_what_the_ranker_weighs(index, store):

@@ -47,7 +47,7 @@ def index(store, write_corpus, tmp_path):
 def test_every_weight_is_worth_what_an_evaluation_says(index, store):
     made = tune(index, JUDGED, store / "embed" / "2", store / "rank" / "2", rerank=3, threads=1)
     assert tuple(one.weight for one in made.tried) == WEIGHTS
-    assert made.tried[0].gain == NOTHING
+    assert made.tried[0].gain.value == 0.0
     assert made.weight == best_weight(made.tried)
     assert (made.ranker, made.rerank, made.queries) == ("rank", 3, 3)
     assert made.index_sha256 == index.manifest.index_sha256
