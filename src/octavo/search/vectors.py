@@ -1,8 +1,8 @@
 """Nearest documents by their vectors. All of faiss is here; knows no text and no model.
 
 Up to 5,000 vectors are compared one by one; more lie in a graph (HNSW), and above 500,000 their numbers are rounded to
-a byte each (docs/search.md says why). A document's number and its place in the index are two things: places are used up in order, and a place
-whose document was deleted or replaced holds no number any more.
+a byte each (docs/search.md says why). A document's number and its place in the index are two things: places are used up
+in order, and a place whose document was deleted or replaced holds no number any more.
 """
 
 from __future__ import annotations
