@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-zh test test-slow test-native lint format bench bench-engines bench-swap bench-overload bench-serving docs clean
+.PHONY: help demo demo-zh test test-slow test-native lint format bench bench-engines bench-swap bench-overload bench-serving bench-search docs clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ bench-overload: $(VENV)/.bench  ## Send three times more than can be served, and
 
 bench-serving: $(VENV)/.bench  ## The engine's share of serving, and what a p99 allows, with peers
 	$(BIN)/python -m bench.service.serving $(if $(filter 0,$(QUICK)),,--quick)
+
+bench-search: $(VENV)/.demo  ## Whole searches, INT8 against FP32, stage by stage; uses what `make demo` made (below 5 minutes)
+	$(BIN)/python -m bench.service.search $(if $(filter 0,$(QUICK)),,--quick)
 
 docs: $(VENV)/.dev  ## Run every command block of the documentation
 	$(BIN)/python -m pytest tests/docs

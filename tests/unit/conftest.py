@@ -66,7 +66,7 @@ def make_certificate() -> Callable[..., Certificate]:
             return run
 
         timed = {"engine": runner(1.0), "torch_fp32": runner(9.0), "openvino_fp32": runner(fp32_ms)}
-        summaries = measure(timed, ["a", "b"], rounds=3, budget_s=1e9, clock=lambda: now_ns)
+        summaries = measure(timed, ["a", "b"], rounds=3, budget_s=1e9, clock=lambda: now_ns, core_clock=lambda: now_ns)
         identity = Identity(
             **{
                 "model": "intents",

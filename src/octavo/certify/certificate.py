@@ -16,10 +16,11 @@ import numpy as np
 from octavo.certify.calibration import ScoreShift, expected_calibration_error, score_shift
 from octavo.certify.decision import decide
 from octavo.certify.flips import Flip, flips_between
-from octavo.certify.latency import Latency, LatencySummary, speedup, speedup_batch1
+from octavo.certify.latency import Latency, LatencySummary, core_saved, speedup, speedup_batch1
 from octavo.certify.measures import MeasureRecord, check_records, records_from, verdict_of
 from octavo.certify.slices import Slice, length_bands, slices_by
 from octavo.certify.statistics import McNemar, mcnemar
+from octavo.certify.traffic import core_hours
 from octavo.certify.wording import plural
 from octavo.engines.hardware import Hardware
 from octavo.errors import InputError, OctavoError, ReleaseError
@@ -29,6 +30,7 @@ from octavo.types import Interval, Verdict
 FORMAT = 1
 BASELINES = ("torch_fp32", "openvino_fp32")
 _MOST_FLIPS = 200
+_GPU_WORDS = ("tensorrt", "cuda")  # in the id of an engine whose cost is not the CPU's
 
 
 class Determinism(msgspec.Struct, frozen=True):
@@ -159,11 +161,47 @@ class SpeedupIntervals(msgspec.Struct, frozen=True):
     openvino_fp32: Interval | None = None
 
 
+class CoreTime(msgspec.Struct, frozen=True):
+    """What a query keeps cores busy for, in all threads of the process.
+
+    Attributes:
+        alone_ms: milliseconds of a core, one query a call; the median over rounds.
+        batched_ms: the same, 32 a call.
+        core_hours_per_100m_alone: hours of a core for 100 million such queries.
+        core_hours_per_100m_batched: the same, 32 a call.
+    """
+
+    alone_ms: float
+    batched_ms: float
+    core_hours_per_100m_alone: float
+    core_hours_per_100m_batched: float
+
+
+class CoreTimeSaved(msgspec.Struct, frozen=True):
+    """The share of a baseline's core time that the engine saves, with the interval of the median over rounds."""
+
+    alone: Interval
+    batched: Interval
+
+
+class CoreCost(msgspec.Struct, frozen=True):
+    """What traffic like the held-out inputs costs: CPU time, taken in the rounds that latency was measured in.
+
+    Attributes:
+        core_time: of `engine`, and of each baseline.
+        saved: against each baseline.
+    """
+
+    core_time: dict[str, CoreTime]
+    saved: dict[str, CoreTimeSaved]
+
+
 class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     """One engine against its teacher: the content of `certificate.json`. Field names are the JSON names.
 
     `teacher`, `engine`, `difference` and `difference_sd` are those of the first of `measures`; `verdict`, `reason` and
     `rows_needed` come from the measure that decided. Certificates made before there were several have no `measures`.
+    `traffic` is missing in older ones, and of engines that run on a GPU.
     """
 
     format: int = FORMAT
@@ -198,6 +236,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     speedup_batch1: Speedup
     speedup_interval: SpeedupIntervals
     compute_saved: float | None
+    traffic: CoreCost | None = None
     latency_histogram: Histogram
     model_bytes: int
     sha256: Hashes
@@ -264,6 +303,7 @@ def certificate_from(
         speedup_batch1=Speedup(**_values(single)),
         speedup_interval=SpeedupIntervals(**per_query),
         compute_saved=1 - 1 / per_query["torch_fp32"].value if "torch_fp32" in per_query else None,
+        traffic=None if any(word in identity.engine_id for word in _GPU_WORDS) else _traffic(timing),
         latency_histogram=_histogram(timing),
         model_bytes=identity.model_bytes,
         sha256=identity.sha256,
@@ -360,6 +400,19 @@ def _calibration(teacher: Answers, engine: Answers) -> Calibration | None:
             return None
         errors.append(expected_calibration_error(answers.confidence, measure.gains))
     return Calibration(*errors)
+
+
+def _traffic(timing: Timing) -> CoreCost:
+    summaries = {"engine": timing.engine, **timing.baselines}
+    return CoreCost(
+        core_time={name: _core_time(summary) for name, summary in summaries.items()},
+        saved={name: CoreTimeSaved(*core_saved(summary, timing.engine)) for name, summary in timing.baselines.items()},
+    )
+
+
+def _core_time(summary: LatencySummary) -> CoreTime:
+    alone_ms, batched_ms = (float(np.median(ms)) for ms in (summary.rounds_core1_ms, summary.rounds_core32_ms))
+    return CoreTime(alone_ms, batched_ms, core_hours(alone_ms / 1e3), core_hours(batched_ms / 1e3))
 
 
 def _speedups(timing: Timing, ratio: Any) -> dict[str, Interval]:

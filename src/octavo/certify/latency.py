@@ -54,6 +54,8 @@ class LatencySummary:
         rounds_batch32_ms: per query in the batch of each round.
         edges_ms: edges of the histogram bins, shared by all runners of one measurement.
         counts: single queries per bin.
+        rounds_core1_ms: milliseconds of a core, all threads together, per single query of each round.
+        rounds_core32_ms: the same per query in the batch of each round.
     """
 
     latency: Latency
@@ -62,6 +64,8 @@ class LatencySummary:
     rounds_batch32_ms: tuple[float, ...]
     edges_ms: tuple[float, ...]
     counts: tuple[int, ...]
+    rounds_core1_ms: tuple[float, ...]
+    rounds_core32_ms: tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -70,6 +74,8 @@ class _Timings:
 
     singles_ms: list[list[float]] = field(default_factory=list)
     per_query_ms: list[float] = field(default_factory=list)
+    core1_ms: list[float] = field(default_factory=list)
+    core32_ms: list[float] = field(default_factory=list)
 
 
 def measure(
@@ -82,6 +88,7 @@ def measure(
     seed: int = 0,
     progress: Progress | None = None,
     clock: Clock = time.perf_counter_ns,
+    core_clock: Clock = time.process_time_ns,
 ) -> dict[str, LatencySummary]:
     """Time every runner on the same inputs, in turns.
 
@@ -97,6 +104,7 @@ def measure(
         seed: of the order of the inputs.
         progress: told about each round.
         clock: nanoseconds, monotonic.
+        core_clock: nanoseconds that cores worked for this process, in all its threads.
 
     Raises:
         InputError: no runners, no inputs or no rounds.
@@ -109,7 +117,7 @@ def measure(
     with (progress or Silent()).step("Measuring latency", warm_up_rounds + rounds) as step:
         for number in range(warm_up_rounds + rounds):
             round_started_ns = clock()
-            _run_round(runners, draws.take(_SINGLES), draws.take(BATCH), number, timings, clock)
+            _run_round(runners, draws.take(_SINGLES), draws.take(BATCH), number, timings, (clock, core_clock))
             if number < warm_up_rounds:
                 timings = {name: _Timings() for name in runners}
             step.advance(1)
@@ -129,6 +137,19 @@ def speedup(baseline: LatencySummary, engine: LatencySummary) -> Interval:
 def speedup_batch1(baseline: LatencySummary, engine: LatencySummary) -> Interval:
     """How many times faster the engine is on single queries; see `median_interval`."""
     return _speedup(baseline.rounds_batch1_ms, engine.rounds_batch1_ms)
+
+
+def core_saved(baseline: LatencySummary, engine: LatencySummary) -> tuple[Interval, Interval]:
+    """Return the share of a baseline's core time that the engine saves, alone and in batches; see `median_interval`."""
+    shares = (
+        [1 - ours / theirs for theirs, ours in zip(theirs, ours, strict=True)]
+        for theirs, ours in (
+            (baseline.rounds_core1_ms, engine.rounds_core1_ms),
+            (baseline.rounds_core32_ms, engine.rounds_core32_ms),
+        )
+    )
+    alone, batched = map(median_interval, shares)
+    return alone, batched
 
 
 def median_interval(values: Sequence[float]) -> Interval:
@@ -166,21 +187,28 @@ def _run_round(
     batch: Sequence[Input],
     number: int,
     timings: Mapping[str, _Timings],
-    clock: Clock,
+    clocks: tuple[Clock, Clock],
 ) -> None:
     names = list(runners)
     first = number % len(names)
     for name in names[first:] + names[:first]:
         run = runners[name]
         run(singles[:1])  # not timed: the runner before left other weights in the caches
-        timings[name].singles_ms.append([_timed_ms(run, [one], clock) for one in singles])
-        timings[name].per_query_ms.append(_timed_ms(run, batch, clock) / len(batch))
+        alone = [_timed_ms(run, [one], clocks) for one in singles]
+        together_ms, core_ms = _timed_ms(run, batch, clocks)
+        timings[name].singles_ms.append([taken_ms for taken_ms, _ in alone])
+        timings[name].per_query_ms.append(together_ms / len(batch))
+        timings[name].core1_ms.append(sum(busy_ms for _, busy_ms in alone) / len(alone))
+        timings[name].core32_ms.append(core_ms / len(batch))
 
 
-def _timed_ms(run: Runner, inputs: Sequence[Input], clock: Clock) -> float:
-    started_ns = clock()
+def _timed_ms(run: Runner, inputs: Sequence[Input], clocks: tuple[Clock, Clock]) -> tuple[float, float]:
+    """Return the milliseconds that a call took, and those that cores worked for it."""
+    clock, core_clock = clocks
+    core_ns, started_ns = core_clock(), clock()
     run(inputs)
-    return max(clock() - started_ns, 1) / 1e6
+    ended_ns = clock()
+    return max(ended_ns - started_ns, 1) / 1e6, max(core_clock() - core_ns, 1) / 1e6
 
 
 def _summaries(timings: Mapping[str, _Timings]) -> dict[str, LatencySummary]:
@@ -198,6 +226,8 @@ def _summaries(timings: Mapping[str, _Timings]) -> dict[str, LatencySummary]:
             rounds_batch32_ms=tuple(timings[name].per_query_ms),
             edges_ms=tuple(edges_ms.tolist()),
             counts=tuple(np.histogram(ms, edges_ms)[0].tolist()),
+            rounds_core1_ms=tuple(timings[name].core1_ms),
+            rounds_core32_ms=tuple(timings[name].core32_ms),
         )
         for name, ms in singles_ms.items()
     }

@@ -13,6 +13,7 @@ from octavo.certify.report_sections import (
     latency_section,
     method_section,
     slices_section,
+    traffic_section,
 )
 from octavo.certify.report_tables import badge
 from octavo.certify.wording import (
@@ -62,6 +63,7 @@ def report_html(
         sections=[
             comparison_section(certificates, featured, pick),
             latency_section(featured),
+            traffic_section(featured),
             changes_section(featured),
             slices_section(featured),
             method_section(featured, notes),

@@ -19,7 +19,8 @@ from octavo.certify.report_plots import (
     latency_histogram,
     scatter,
 )
-from octavo.certify.report_tables import fact_list, flip_table, measure_table, rung_table, slice_table
+from octavo.certify.report_tables import cost_table, fact_list, flip_table, measure_table, rung_table, slice_table
+from octavo.certify.traffic import QUERIES as CORE_QUERIES
 from octavo.certify.wording import (
     BASELINE_NAMES,
     count,
@@ -88,6 +89,20 @@ def latency_section(certificate: Certificate) -> str:
             f"{escape(count(runners[0].samples, f'single {c.item}'))} each. "
             "The tall line is the median, the short one the 99th percentile.",
         ),
+    )
+
+
+def traffic_section(certificate: Certificate) -> str:
+    """Return what traffic costs and what is saved; nothing where the certificate does not say."""
+    c = certificate
+    if c.traffic is None:
+        return ""
+    names = {"engine": c.rung, **BASELINE_NAMES}
+    return section(
+        "What traffic costs",
+        f"Hours of a core for {CORE_QUERIES / 1e6:.0f} million {escape(plural(c.item))} like the held-out ones: the "
+        "CPU time of all threads, taken in the rounds that latency was measured in.",
+        cost_table(c.traffic, names),
     )
 
 

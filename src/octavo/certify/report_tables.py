@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from octavo.certify.certificate import Certificate
+from octavo.certify.certificate import Certificate, CoreCost
 from octavo.certify.flips import Flip
 from octavo.certify.measures import MeasureRecord
 from octavo.certify.report_plots import interval_bar
@@ -88,6 +88,35 @@ def measure_table(measures: Sequence[MeasureRecord]) -> str:
         ("Verdict", ""),
     )
     return _table(head, map(_measure_row, measures), "All measures")
+
+
+def cost_table(cost: CoreCost, names: Mapping[str, str]) -> str:
+    """One row per engine: what a query and 100 million of them keep cores busy for, and what the first one saves."""
+    head = _head(
+        ("Engine", ""),
+        ("ms of a core, alone", "number"),
+        ("in 32s", "number"),
+        ("Core-hours, alone", "number"),
+        ("in 32s", "number"),
+        ("Saved, alone", "number"),
+        ("in 32s", "number"),
+    )
+    return _table(head, (_cost_row(name, names.get(name, name), cost) for name in cost.core_time), "What traffic costs")
+
+
+def _cost_row(name: str, shown: str, cost: CoreCost) -> str:
+    time, saved = cost.core_time[name], cost.saved.get(name)
+    shares = [_number("–")] * 2 if saved is None else [_share(saved.alone), _share(saved.batched)]
+    return (
+        f'<tr><th scope="row">{escape(shown)}</th>'
+        f"{_number(milliseconds(time.alone_ms))}{_number(milliseconds(time.batched_ms))}"
+        f"{_number(f'{time.core_hours_per_100m_alone:,.1f}')}{_number(f'{time.core_hours_per_100m_batched:,.1f}')}"
+        f"{''.join(shares)}</tr>"
+    )
+
+
+def _share(saved: Interval) -> str:
+    return _number(percent(saved.value, 1), f"{percent(saved.low, 1)} to {percent(saved.high, 1)}")
 
 
 def flip_table(flips: Sequence[Flip]) -> str:

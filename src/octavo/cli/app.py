@@ -39,6 +39,7 @@ from octavo.cli.shadow import shadow
 from octavo.cli.status import status
 from octavo.cli.trace import from_log, synth
 from octavo.cli.trim_vocab import trim_vocab
+from octavo.cli.tune import tune
 from octavo.cli.verify import verify
 from octavo.cli.version import print_version, version
 from octavo.errors import OctavoWarning
@@ -68,7 +69,10 @@ _PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "About": (version,),
 }
 _GROUPS: dict[str, tuple[str, tuple[Callable[..., None], ...]]] = {
-    "search": ("Search documents with the releases of a store: index, query, evaluate.", (index, query, evaluate)),
+    "search": (
+        "Search documents with the releases of a store: index, query, tune, evaluate.",
+        (index, query, tune, evaluate),
+    ),
     "trace": ("Make a trace of traffic, for octavo cost and octavo build: synth, from-log.", (synth, from_log)),
 }
 for _panel, _verbs in _PANELS.items():

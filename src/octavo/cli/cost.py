@@ -43,7 +43,7 @@ def cost(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="The fine-tuned model, to compare with PyTorch FP32 (needs torch).",
+            help="The fine-tuned model, to measure PyTorch FP32 (needs torch). Default: its share in the certificate.",
             rich_help_panel=options.RUNNING,
         ),
     ] = None,
@@ -98,9 +98,10 @@ def _show(made: TrafficCost) -> None:
     for saved in made.saved.values():
         what = "PyTorch FP32" if saved.baseline == TORCH else saved.baseline.replace("_", " ")
         bounds = f"{percent(saved.batched.low, 1)} to {percent(saved.batched.high, 1)}"
+        source = ", by the certificate" if saved.is_certified else ""
         output.line(
             f"saved against {what}: {percent(saved.batched.value, 1)} in batches ({bounds}), "
-            f"{percent(saved.alone.value, 1)} alone",
+            f"{percent(saved.alone.value, 1)} alone{source}",
             style="bold",
         )
     release = made.engines[ENGINE]

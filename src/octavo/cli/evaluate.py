@@ -11,7 +11,7 @@ import typer
 from octavo.cli import options, output
 from octavo.cli.failures import REFUSED, needs_extra
 from octavo.cli.progress import shown_progress
-from octavo.cli.search import IndexPath, Ranker, Rerank, StoreOption, Versions, versions_from
+from octavo.cli.search import IndexPath, Ranker, RankWeight, Rerank, StoreOption, Versions, versions_from
 from octavo.errors import InputError
 from octavo.search import RERANK
 
@@ -31,6 +31,7 @@ def evaluate(
     store: StoreOption = None,
     rerank: Rerank = RERANK,
     ranker: Ranker = None,
+    rank_weight: RankWeight = None,
     version_of: Versions = None,
     margin: options.Margin = None,
     threads: options.Threads = None,
@@ -59,6 +60,7 @@ def evaluate(
         from octavo.search.index import open_index
         from octavo.search.judged import read_judged
         from octavo.search.session import store_of
+        from octavo.search.settings import weight_of
         from octavo.types import Verdict
     judged = read_judged(queries, qrels)
     named = versions_from(version_of)
@@ -74,6 +76,7 @@ def evaluate(
             pair_of(folder, embedder, named.get(embedder)),
             pair_of(folder, ranking, named.get(ranking)) if ranking else None,
             rerank=rerank,
+            rank_weight=weight_of(opened.tuned, ranking, rank_weight),
             margin=MARGIN if margin is None else options.fraction_from_points(margin),
             threads=threads,
             allow_uncertified=allow_uncertified,

@@ -50,6 +50,17 @@ Rerank = Annotated[
     int,
     typer.Option("--rerank", min=0, max=100, metavar="N", help="Rank the first N documents.", rich_help_panel=STAGES),
 ]
+RankWeight = Annotated[
+    float | None,
+    typer.Option(
+        "--rank-weight",
+        min=0.0,
+        max=1.0,
+        metavar="W",
+        help="Of the ranker beside the fused scores; 0: no ranking. Default: as octavo search tune found it, else 1.",
+        rich_help_panel=STAGES,
+    ),
+]
 Depth = Annotated[
     int,
     typer.Option(
@@ -143,6 +154,7 @@ def query(
         typer.Option(min=1, metavar="MS", help="Answer by then, without what is late.", rich_help_panel=STAGES),
     ] = None,
     ranker: Ranker = None,
+    rank_weight: RankWeight = None,
     rules: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="What intents and slots do (docs/search.md).", rich_help_panel=STAGES),
@@ -177,6 +189,7 @@ def query(
             store,
             versions=named,
             ranker=ranker,
+            rank_weight=rank_weight,
             rules=table,
             threads=threads,
             allow_uncertified=allow_uncertified,
@@ -296,6 +309,8 @@ def _show_answer(answer: SearchAnswer) -> None:
         who = f"{stage.model} {stage.version} · {stage.engine_id}" if stage.model else ""
         text = f"  {stage.name:<9}{milliseconds(stage.ms):>7} ms  {stage.problem or who}"
         output.line(output.printable(text), "yellow" if stage.problem else "dim")
+        if stage.note:
+            output.line(output.printable(f"           {stage.note}"), "dim")
     output.line(f"  in all   {milliseconds(answer.ms):>7} ms{'  degraded' if answer.degraded else ''}", "dim")
 
 

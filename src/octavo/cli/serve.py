@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from octavo.serve.assembly import ExtraRoutes
     from octavo.serve.http.settings import ApiSettings
+    from octavo.serve.process import OnRefresh
     from octavo.serve.running import Running
     from octavo.serve.service import Listener, Service
     from octavo.serve.settings import ServeSettings
@@ -29,6 +30,7 @@ def serve(
     rules: serve_options.Rules = None,
     ranker: serve_options.Ranker = None,
     rerank: serve_options.Rerank = RERANK,
+    rank_weight: serve_options.RankWeight = None,
     host: serve_options.Host = "127.0.0.1",
     port: serve_options.Port = 8000,
     admin_port: serve_options.AdminPort = 8001,
@@ -51,7 +53,8 @@ def serve(
     """Serve the current release of every model in a store over HTTP.
 
     It is live at once and ready when all models were tried. /docs describes the API; octavo promote, rollback, canary
-    and status speak to the running service. SIGTERM ends it without losing a request, SIGHUP reads the store again.
+    and status speak to the running service. SIGTERM ends it without losing a request, SIGHUP reads store and index
+    again.
 
     [bold]Examples[/bold]
 
@@ -89,7 +92,9 @@ def serve(
         watch_s=1.0 if watch else 0.0,
         allow_uncertified=allow_uncertified,
     )
-    extra_routes = None if index is None else _search_routes(index, rules, ranker, rerank, settings, as_json)
+    extra_routes, on_refresh = None, None
+    if index is not None:
+        extra_routes, on_refresh = _search_routes(index, rules, ranker, rerank, rank_weight, settings, as_json)
     run(
         settings,
         admin_host=admin_host,
@@ -97,37 +102,46 @@ def serve(
         tracing=otel,
         on_live=on_live,
         extra_routes=extra_routes,
+        on_refresh=on_refresh,
     )
 
 
 def _search_routes(
-    index: Path, rules: Path | None, ranker: str | None, rerank: int, settings: ServeSettings, as_json: bool
-) -> ExtraRoutes:
-    """Open an index, and return what makes the routes that search it."""
+    index: Path,
+    rules: Path | None,
+    ranker: str | None,
+    rerank: int,
+    rank_weight: float | None,
+    settings: ServeSettings,
+    as_json: bool,
+) -> tuple[ExtraRoutes, OnRefresh]:
+    """Open an index; return what makes the routes that search it, and what takes up a version published later."""
     with needs_extra():
+        from octavo.search.following import FollowedIndex
         from octavo.search.index import open_index
         from octavo.search.rules import Rules, read_rules
         from octavo.search.web.routes import search_routes
         from octavo.search.web.site import Site
     table = read_rules(rules) if rules else Rules()
     with shown_progress(as_json) as progress:
-        opened = open_index(index, progress)
+        followed = FollowedIndex(index, open_index(index, progress))
 
     def routes(service: Service, api_settings: ApiSettings, listener: Listener, admin_port: int) -> Sequence[BaseRoute]:
         site = Site(
-            opened,
+            followed,
             service,
             settings.store,
             rules=table,
             ranker=ranker,
             rerank=rerank,
+            rank_weight=rank_weight,
             allow_uncertified=settings.allow_uncertified,
             admin_port=admin_port,
             has_reports=not settings.api_keys,  # a browser that follows a link shows no key
         )
         return search_routes(site, api_settings, listener)
 
-    return routes
+    return routes, lambda retry: followed.refresh(retry=retry)
 
 
 def _show_live(running: Running, file: Path | None, as_json: bool, *, has_page: bool) -> None:

@@ -38,6 +38,16 @@ Rerank = Annotated[
         min=0, max=100, metavar="N", help="Rank the first N documents; 0: no ranking.", rich_help_panel=_SEARCH
     ),
 ]
+RankWeight = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        metavar="W",
+        help="Of the ranker; default: as it was tuned, else 1.",
+        rich_help_panel=_SEARCH,
+    ),
+]
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all of them.", rich_help_panel=_LISTENING)]
 Port = Annotated[int, typer.Option(min=0, max=65535, rich_help_panel=_LISTENING, help="0 for a free one.")]
 AdminPort = Annotated[

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from octavo.certify.certificate import Certificate
 from octavo.certify.traffic import (
     ALONE,
     BATCHED,
@@ -57,12 +58,14 @@ class Saved(msgspec.Struct, frozen=True):
         alone: one query a call.
         batched: 32 queries a call, as certificates quote it.
         at_bound: of the cores' time at the bound on p99, simulated; None where one of the two cannot keep it.
+        is_certified: it was not measured on this trace, but stands in the certificate.
     """
 
     baseline: str
     alone: Interval
     batched: Interval
     at_bound: float | None
+    is_certified: bool = False
 
 
 class EngineCost(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +109,7 @@ class TrafficCost(msgspec.Struct, frozen=True, kw_only=True):
         core_hour: price of an hour of a core.
         rounds: that were timed.
         engines: by name, `engine` first.
-        saved: against PyTorch where it took part, and against the quickest other FP32 engine.
+        saved: against PyTorch, where it took part or the certificate knows, and against the quickest other FP32 engine.
         notes: what was left out, and why.
         hardware: that this was measured on.
     """
@@ -144,7 +147,7 @@ def traffic_cost(
     Args:
         release: the release.
         trace: see `octavo.data.traces`.
-        teacher: folder of the fine-tuned model, for PyTorch; None to leave PyTorch out.
+        teacher: folder of the fine-tuned model, for PyTorch; None to take its figure from the certificate.
         qps: queries per second; None for the trace's own.
         p99_ms: bound on the 99th percentile.
         core_hour: price of an hour of a core.
@@ -171,10 +174,11 @@ def traffic_cost(
             if (torch := _torch(model, teacher, notes, stack)) is not None:
                 ids[TORCH], runners[TORCH] = "pytorch/fp32", torch
         calls = timed_calls(runners, queries, budget_s=budget_s, progress=progress)
-        told = model.release
+        told, certificate = model.release, model.certificate
     simulated = {
         name: cores_needed(queries, fitted(some), p99_ms / 1e3, max_batch_tokens) for name, some in calls.items()
     }
+    certified = {} if TORCH in calls else _certified(certificate, notes)
     return TrafficCost(
         model=told.model,
         version=told.version,
@@ -187,7 +191,7 @@ def traffic_cost(
         core_hour=core_hour,
         rounds=len(seconds_per_query(calls[ENGINE], BATCHED)),
         engines={name: _cost(ids[name], calls[name], simulated[name], queries.qps, core_hour) for name in runners},
-        saved=_saved(calls, simulated),
+        saved={**certified, **_saved(calls, simulated)},
         notes=notes,
         hardware=this_hardware(),
     )
@@ -292,7 +296,6 @@ def _baselines(model: Model, stack: ExitStack, notes: list[str]) -> dict[str, tu
 def _torch(model: Model, teacher: Path | None, notes: list[str], stack: ExitStack) -> Runner | None:
     """Return the teacher in PyTorch on one thread, where there is both."""
     if teacher is None:
-        notes.append("PyTorch took no part: give the folder of the fine-tuned model (--teacher).")
         return None
     try:
         import torch
@@ -307,6 +310,26 @@ def _torch(model: Model, teacher: Path | None, notes: list[str], stack: ExitStac
         return torch_fp32(teacher, model.task.head, model.config.max_length)
     except (OSError, ValueError) as error:
         raise InputError(f"{teacher}: transformers cannot read this model ({error}).") from error
+
+
+def _certified(certificate: Certificate, notes: list[str]) -> dict[str, Saved]:
+    """Return what the certificate says is saved against PyTorch, and say where that comes from."""
+    measure_it = "Give the folder of the fine-tuned model (--teacher) to measure it on this trace."
+    of = f"the certificate's, of {certificate.created[:10]} on {certificate.hardware.cpu}"
+    if certificate.traffic is not None and TORCH in certificate.traffic.saved:
+        saved = certificate.traffic.saved[TORCH]
+        notes.append(f"PyTorch took no part: its share is {of}, of CPU time on the held-out inputs. {measure_it}")
+        return {TORCH: Saved(TORCH, saved.alone, saved.batched, None, is_certified=True)}
+    batched, alone = certificate.speedup_interval.torch_fp32, certificate.speedup_batch1.torch_fp32
+    if batched is None or alone is None:
+        notes.append(f"PyTorch took no part. {measure_it}")
+        return {}
+    notes.append(
+        f"PyTorch took no part: its share is {of}, of time with all threads on the held-out inputs. {measure_it}"
+    )
+    shares = [1 - 1 / ratio for ratio in (batched.value, batched.low, batched.high)]
+    single = 1 - 1 / alone  # such certificates give no interval
+    return {TORCH: Saved(TORCH, Interval(single, single, single), Interval(*shares), None, is_certified=True)}
 
 
 def _saved(calls: Mapping[str, Sequence[Call]], simulated: Mapping[str, Simulated | None]) -> dict[str, Saved]:

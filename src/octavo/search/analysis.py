@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Set
+from functools import lru_cache
 
 from tantivy import Filter, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
 _LONGEST_TERM = 100  # bytes; what is longer is no word that anybody types
+_REMEMBERED = 1 << 15  # words
 _CJK = (
     "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff"  # 々 and 〇, hiragana, katakana
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # ideographs
@@ -43,7 +45,7 @@ def spaced_query(text: str) -> str:
 
 def _runs(text: str) -> Iterator[str]:
     # Compatibility forms (full-width letters, ligatures) are what people mean by them.
-    return (found.group() for found in _RUN.finditer(unicodedata.normalize("NFKC", text).casefold()))
+    return (found.group() for found in _RUN.finditer(_plain(text)))
 
 
 def _words(run: str, *, alone: bool) -> Iterator[str]:
@@ -56,34 +58,43 @@ def _words(run: str, *, alone: bool) -> Iterator[str]:
         yield run[start : start + 2]
 
 
-def spans(text: str, terms: Set[str], analyze: TextAnalyzer) -> list[tuple[int, int]]:
-    """Return where a text has words of a query, as (start, end) in characters, ascending and apart.
+class Marker:
+    """Finds words of a query in texts to be shown. Thread-safe; remembers the terms of the words that it met."""
 
-    Args:
-        text: to be shown.
-        terms: of the query.
-        analyze: as `analyzer` made it.
-    """
-    found: list[tuple[int, int]] = []
-    for run in _RUN.finditer(text):
-        is_cjk = _IS_CJK.match(run.group()) is not None
-        for start, end in _places(run.group()):
-            word = unicodedata.normalize("NFKC", run.group()[start:end]).casefold()
-            if terms.isdisjoint([word] if is_cjk else analyze.analyze(word)):
-                continue
-            begin, stop = run.start() + start, run.start() + end
-            if is_cjk and found and begin <= found[-1][1]:  # pairs of neighbours overlap
-                found[-1] = (found[-1][0], max(stop, found[-1][1]))
-            else:
-                found.append((begin, stop))
-    return found
+    def __init__(self, analyze: TextAnalyzer) -> None:
+        """Take what `analyzer` made."""
+        self._terms = lru_cache(_REMEMBERED)(lambda word: frozenset(analyze.analyze(_plain(word))))
+
+    def spans(self, text: str, terms: Set[str]) -> list[tuple[int, int]]:
+        """Return where a text has some of the terms, as (start, end) in characters, ascending and apart."""
+        found: list[tuple[int, int]] = []
+        for run in _RUN.finditer(text):
+            word = run.group()
+            if _IS_CJK.match(word):
+                _mark_pairs(found, word, run.start(), terms)
+            elif not terms.isdisjoint(self._terms(word)):
+                found.append(run.span())
+        return found
+
+
+def _mark_pairs(found: list[tuple[int, int]], run: str, at: int, terms: Set[str]) -> None:
+    """Add where a run of CJK has terms; pairs of neighbours overlap, and are joined."""
+    for start, end in _places(run):
+        if _plain(run[start:end]) not in terms:
+            continue
+        begin, stop = at + start, at + end
+        if found and begin <= found[-1][1]:
+            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        else:
+            found.append((begin, stop))
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _places(run: str) -> Iterator[tuple[int, int]]:
-    """Yield where the terms of a run stand in it: the run itself, or the characters of CJK and their pairs."""
-    if not _IS_CJK.match(run):
-        yield 0, len(run)
-        return
+    """Yield where the terms of a run of CJK stand in it: its characters and their pairs."""
     for start in range(len(run)):
         yield start, start + 1
         if start + 1 < len(run):

@@ -61,6 +61,7 @@ class Stage:
         version: of its release.
         engine_id: that ran it.
         problem: why nothing came of it; empty where something did.
+        note: what was done otherwise than asked, although something came of it; mostly empty.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Stage:
     version: str = ""
     engine_id: str = ""
     problem: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,13 @@ from octavo.ladder.evidence import BATCH_INPUTS, outputs_in_batches
 from octavo.ladder.recertify import reference_folder
 from octavo.progress import Progress, Silent
 from octavo.search import RERANK
+from octavo.search.clipping import SHARES, clipped
 from octavo.search.embedder import embed_task, embedded
-from octavo.search.fusion import fuse
+from octavo.search.fusion import Scores, fuse, interpolated
 from octavo.search.index import Index
 from octavo.search.judged import Judged
 from octavo.search.lineage import check_may_query
+from octavo.search.settings import RANKER_ALONE
 from octavo.store.model import Model, load
 from octavo.store.release import open_release, read_manifest, release_folder
 from octavo.store.versions import current, models
@@ -81,7 +83,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         left_out: judged queries without a relevant document.
         unknown_documents: relevant documents that the index does not have; they count as missed.
         data_sha256: of queries and judgements.
-        rerank: documents that were ranked.
+        rerank: documents that were ranked; 0 for none.
+        rank_weight: of the ranker's scores beside the fused ones.
         margin: the loss of nDCG@10 that still counts as none, as a fraction.
         models: model → precision → the version and the engine that ran it.
         stages: by name, in order; `ranked` only where there is a ranker.
@@ -96,6 +99,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     unknown_documents: int
     data_sha256: str
     rerank: int
+    rank_weight: float
     margin: float
     models: dict[str, dict[str, str]]
     stages: dict[str, StageScores]
@@ -109,6 +113,7 @@ def evaluate(
     ranker: Pair | None,
     *,
     rerank: int = RERANK,
+    rank_weight: float = RANKER_ALONE,
     margin: float = MARGIN,
     threads: int | None = None,
     allow_uncertified: bool = False,
@@ -122,6 +127,7 @@ def evaluate(
         embedder: of the model that made the index's vectors.
         ranker: None to leave ranking out.
         rerank: documents that are ranked.
+        rank_weight: of the ranker's scores beside the fused ones; at 0 nothing is ranked.
         margin: of nDCG@10, as a fraction.
         threads: CPU threads of each engine; None for all.
         allow_uncertified: also take releases that are not certified here.
@@ -131,21 +137,26 @@ def evaluate(
         ReleaseError: a release cannot be trusted, or does not fit the index's vectors.
     """
     progress = progress or Silent()
-    found: dict[str, dict[str, list[IntArray]]] = {}
-    told: dict[str, dict[str, str]] = {}
+    left_out = (
+        ["Nothing is ranked: the ranker weighs 0 here (octavo search tune)."] if ranker and not rank_weight else []
+    )
+    ranker = ranker if rank_weight else None
+    found: dict[str, Rankings] = {}
+    models_told: dict[str, dict[str, str]] = {}
     for precision in ("fp32", "int8"):
         with load(getattr(embedder, precision), threads=threads, allow_uncertified=allow_uncertified) as model:
-            if not allow_uncertified:
-                check_may_query(index.manifest.vectors_by, model.release.folder, model.certificate)
-            rankings = recalled(index, model, judged.queries, f"{precision}: embed queries", progress)
-            told.setdefault(model.release.model, {})[precision] = _told(model)
+            checked_embedder(index, model, allow_uncertified)
+            made = recalled(index, model, judged.queries, f"{precision}: embed queries", progress)
+            models_told.setdefault(model.release.model, {})[precision] = told(model)
+        rankings = dict(made.rankings)
         if ranker is not None:
             with load(getattr(ranker, precision), threads=threads, allow_uncertified=allow_uncertified) as model:
                 label = f"{precision}: rank {rerank} documents of each query"
-                rankings[RANKED] = reranked(index, model, judged.queries, rankings[FUSED], rerank, label, progress)
-                told.setdefault(model.release.model, {})[precision] = _told(model)
+                logits = pair_scores(index, model, judged.queries, rankings[FUSED], rerank, label, progress)
+                models_told.setdefault(model.release.model, {})[precision] = told(model)
+            rankings[RANKED] = reordered(made, logits, rank_weight)
         found[precision] = rankings
-    relevance, unknown = _relevance(index, judged)
+    relevance, unknown = relevance_by_number(index, judged)
     return Evaluation(
         index=str(index.folder),
         index_sha256=index.manifest.index_sha256,
@@ -155,22 +166,45 @@ def evaluate(
         unknown_documents=unknown,
         data_sha256=judged.sha256,
         rerank=rerank if ranker is not None else 0,
+        rank_weight=rank_weight,
         margin=margin,
-        models=told,
+        models=models_told,
         stages={
             stage: _scores(stage, found["fp32"][stage], found["int8"][stage], relevance, margin)
             for stage in STAGES
             if stage in found["fp32"]
         },
-        notes=_notes(found["int8"], relevance),
+        notes=[*left_out, *_notes(found["int8"], relevance)],
     )
 
 
-def recalled(
-    index: Index, embedder: Model, queries: Sequence[str], label: str, progress: Progress
-) -> dict[str, list[IntArray]]:
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What was found before ranking.
+
+    Attributes:
+        rankings: by words, by vectors, and both fused.
+        fused_scores: of the fused documents of each query, (documents,).
+    """
+
+    rankings: Rankings
+    fused_scores: Sequence[Scores]
+
+
+def checked_embedder(index: Index, model: Model, allow_uncertified: bool) -> None:
+    """Refuse a release that may not query an index.
+
+    Raises:
+        InputError: it is no embedder.
+        ReleaseError: it does not fit the index's vectors.
+    """
+    embed_task(model)
+    if not allow_uncertified:
+        check_may_query(index.manifest.vectors_by, model.release.folder, model.certificate)
+
+
+def recalled(index: Index, embedder: Model, queries: Sequence[str], label: str, progress: Progress) -> Recalled:
     """Return what words, vectors and both fused find for each query."""
-    embed_task(embedder)
     words = [index.words(query, _DEPTH).numbers for query in queries]
     near: list[IntArray] = []
     with progress.step(label, len(queries)) as bar:
@@ -178,14 +212,13 @@ def recalled(
             some = list(queries[first : first + _QUERIES_AT_ONCE])
             near += [hits.numbers for hits in index.nearest(embedded(embedder, some), _DEPTH)]
             bar.advance(len(some))
-    fused = [
-        np.array([one.number for one in fuse({BM25: ours, VECTORS: theirs})[:_DEPTH]], np.int64)
-        for ours, theirs in zip(words, near, strict=True)
-    ]
-    return {BM25: words, VECTORS: near, FUSED: fused}
+    fused = [fuse({BM25: ours, VECTORS: theirs})[:_DEPTH] for ours, theirs in zip(words, near, strict=True)]
+    numbers = [np.array([one.number for one in found], np.int64) for found in fused]
+    scores = [np.array([one.score for one in found], np.float64) for found in fused]
+    return Recalled({BM25: words, VECTORS: near, FUSED: numbers}, scores)
 
 
-def reranked(
+def pair_scores(
     index: Index,
     ranker: Model,
     queries: Sequence[str],
@@ -193,18 +226,32 @@ def reranked(
     first: int,
     label: str,
     progress: Progress,
-) -> list[IntArray]:
-    """Return rankings with their first documents in the ranker's order; the others stay behind them."""
-    found: list[IntArray] = []
+) -> list[FloatArray]:
+    """Return the ranker's logits of the first documents of each query, (documents,)."""
+    found: list[FloatArray] = []
     with progress.step(label, len(queries)) as bar:
         for start in range(0, len(queries), _QUERIES_AT_ONCE):
-            asked = list(zip(queries, rankings, strict=True))[start : start + _QUERIES_AT_ONCE]
-            heads = [numbers[:first] for _, numbers in asked]
-            scores = _scores_of_pairs(index, ranker, [query for query, _ in asked], heads)
-            for (_, numbers), head, score in zip(asked, heads, scores, strict=True):
-                found.append(np.concatenate([head[np.argsort(-score, kind="stable")], numbers[first:]]))
-            bar.advance(len(asked))
+            end = start + _QUERIES_AT_ONCE
+            heads = [numbers[:first] for numbers in rankings[start:end]]
+            found += _scores_of_pairs(index, ranker, queries[start:end], heads)
+            bar.advance(len(heads))
     return found
+
+
+def reordered(found: Recalled, logits: Sequence[FloatArray], weight: float) -> list[IntArray]:
+    """Return the fused rankings with the documents that have logits in the order of both scores, mixed.
+
+    Args:
+        found: what was fused.
+        logits: of the ranker, for the first documents of each query.
+        weight: of the ranker; see `octavo.search.fusion.interpolated`.
+    """
+    made = []
+    for numbers, fused, ranker in zip(found.rankings[FUSED], found.fused_scores, logits, strict=True):
+        mixed = interpolated(fused[: len(ranker)], ranker, weight)
+        order = np.argsort(-mixed, kind="stable")
+        made.append(np.concatenate([numbers[order], numbers[len(ranker) :]]))
+    return made
 
 
 def measures_of(rankings: Sequence[IntArray], relevance: Sequence[Mapping[int, float]]) -> dict[str, Measure]:
@@ -254,7 +301,7 @@ def _scores_of_pairs(
     """Return the ranker's logits, for each query (documents,). Pairs of a length share a batch."""
     documents = index.documents(np.unique(np.concatenate(heads)).tolist())
     requests = [
-        RankRequest(query, [documents[number].content for number in head.tolist()])
+        RankRequest(_readable(ranker, query), [documents[number].content for number in head.tolist()])
         for query, head in zip(queries, heads, strict=True)
         if len(head)
     ]
@@ -268,7 +315,19 @@ def _scores_of_pairs(
     return np.split(logits, np.cumsum(counts)[:-1])
 
 
-def _relevance(index: Index, judged: Judged) -> tuple[list[dict[int, float]], int]:
+def _readable(ranker: Model, query: str) -> str:
+    """Return what a search would rank with of a query."""
+    for share in SHARES[:-1]:
+        read = clipped(query, ranker.config.max_length, share)
+        try:
+            ranker.tokenizer.encode(ranker.task.prepare([RankRequest(read, ["a document"])]))
+        except InputError:
+            continue
+        return read
+    return clipped(query, ranker.config.max_length, SHARES[-1])
+
+
+def relevance_by_number(index: Index, judged: Judged) -> tuple[list[dict[int, float]], int]:
     """Return grades by number of document, and how many of the documents are not in the index."""
     names = list(dict.fromkeys(name for graded in judged.relevance for name in graded))
     known = index.lexical.numbers(names)
@@ -308,7 +367,7 @@ def _notes(rankings: Rankings, relevance: Sequence[Mapping[int, float]]) -> list
     advice = {
         (BM25, FUSED): "Vectors do harm here: does the embedder know such texts?",
         (VECTORS, FUSED): "Words do harm here.",
-        (FUSED, RANKED): "Ranking does harm here: leave it out (--rerank 0), or train the ranker on such lists.",
+        (FUSED, RANKED): "Ranking does harm here: tune its weight (octavo search tune), or leave it out (--rerank 0).",
     }
     notes = []
     for (before, after), sentence in advice.items():
@@ -321,5 +380,6 @@ def _notes(rankings: Rankings, relevance: Sequence[Mapping[int, float]]) -> list
     return notes
 
 
-def _told(model: Model) -> str:
+def told(model: Model) -> str:
+    """Say which version runs, and on which engine."""
     return f"{model.release.version} · {model.engine.engine_id}"

@@ -11,6 +11,7 @@ from octavo.progress import Progress, Silent
 from octavo.search.documents import Document
 from octavo.search.lexical import Hits, Lexical
 from octavo.search.manifest import FILE_NAME, REPAIR, IndexManifest, check_files, read_index_manifest
+from octavo.search.settings import Tuned, read_tuned
 from octavo.search.vectors import Vectors, unit_vectors
 from octavo.store.names import CURRENT, VERSION, version_folders
 from octavo.tasks.embed import COSINE
@@ -28,12 +29,14 @@ class Index:
         manifest: what it holds.
         lexical: BM25, and the documents.
         vectors: of the same documents.
+        tuned: how much a ranker has to say; None where that was not tuned.
     """
 
     folder: Path
     manifest: IndexManifest
     lexical: Lexical
     vectors: Vectors
+    tuned: Tuned | None = None
 
     def __len__(self) -> int:
         return self.manifest.documents
@@ -62,7 +65,7 @@ def open_index(path: str | Path, progress: Progress | None = None) -> Index:
     """Open an index (its current version), or a version of it, and verify every file.
 
     Raises:
-        ReleaseError: there is no index, or it has a missing, cut, altered or extra file.
+        ReleaseError: there is no index, or it has a missing, cut, altered or extra file, or what was tuned is damaged.
     """
     folder = index_folder(Path(path))
     manifest = read_index_manifest(folder)
@@ -74,7 +77,7 @@ def open_index(path: str | Path, progress: Progress | None = None) -> Index:
             f"{folder}: {len(lexical)} documents, {len(vectors)} vectors, and {manifest.documents} should be there. "
             f"{REPAIR}"
         )
-    return Index(folder, manifest, lexical, vectors)
+    return Index(folder, manifest, lexical, vectors, read_tuned(folder.parent))
 
 
 def index_folder(path: Path) -> Path:

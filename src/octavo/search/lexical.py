@@ -20,7 +20,7 @@ import tantivy
 from tantivy import FieldType, Occur, Query
 
 from octavo.errors import InputError, ReleaseError
-from octavo.search.analysis import analyzer, spaced_document, spaced_query, spans
+from octavo.search.analysis import Marker, analyzer, spaced_document, spaced_query
 from octavo.search.documents import Document
 from octavo.types import FloatArray, IntArray
 
@@ -63,6 +63,7 @@ class Lexical:
             ) from error
         self._schema = self._index.schema
         self._analyzer = analyzer()
+        self._marker = Marker(self._analyzer)
 
     def __len__(self) -> int:
         return int(self._searcher.num_docs)
@@ -72,9 +73,10 @@ class Lexical:
         found = self._analyzer.analyze(spaced_query(query[:_MOST_CHARACTERS]))
         return list(dict.fromkeys(found))[:_MOST_TERMS]
 
-    def spans(self, text: str, query: str) -> list[tuple[int, int]]:
-        """Return where a text has words of a query, as (start, end) in characters; not words that most texts have."""
-        return spans(text, self._telling(self.terms(query)), self._analyzer)
+    def marked(self, texts: Sequence[str], query: str) -> list[list[tuple[int, int]]]:
+        """Return where each text has words of a query, (start, end) in characters; not words that most texts have."""
+        terms = self._telling(self.terms(query))
+        return [self._marker.spans(text, terms) for text in texts]
 
     def search(self, query: str, k: int) -> Hits:
         """Return the `k` documents of the highest BM25, ties by number; none where no term occurs."""

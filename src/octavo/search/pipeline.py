@@ -24,12 +24,14 @@ import numpy as np
 from octavo.data.characters import well_formed
 from octavo.errors import InputError, OctavoError
 from octavo.search.answers import Result, SearchAnswer, SearchRequest, Stack, Stage
+from octavo.search.clipping import SHARES, clipped
 from octavo.search.documents import Document
-from octavo.search.fusion import RANK_CONSTANT, Fused, fuse
+from octavo.search.fusion import RANK_CONSTANT, Fused, fuse, interpolated
 from octavo.search.index import Index
 from octavo.search.lexical import Hits
 from octavo.search.lineage import check_may_query
 from octavo.search.rules import Applied, Intent, Rules, Slot, Understanding, applied, passes
+from octavo.search.settings import RANKER_ALONE
 from octavo.serve.refusals import BadRequest, DeadlineExceeded, Refusal, Unavailable
 from octavo.serve.service import ModelInfo, Reply, Request, Service
 from octavo.tasks.classify import Classification, Classify
@@ -87,6 +89,7 @@ class Searcher:
         may_query: refuses an embedder's release that does not fit the index's vectors.
         rules: what understanding a query does to its results.
         rank_constant: of the fusion.
+        rank_weight: of the ranker's scores beside the fused ones: at 1 the order is the ranker's, at 0 none is ranked.
     """
 
     index: Index
@@ -95,6 +98,7 @@ class Searcher:
     may_query: MayQuery
     rules: Rules = field(default_factory=Rules)
     rank_constant: int = RANK_CONSTANT
+    rank_weight: float = RANKER_ALONE
 
     async def search(self, request: SearchRequest) -> SearchAnswer:
         """Answer a search. Called on the event loop, which it never blocks; cancelling it withdraws its requests.
@@ -131,9 +135,10 @@ class _Record:
     version: str = ""
     engine_id: str = ""
     problem: str = ""
+    note: str = ""
 
     def stage(self) -> Stage:
-        return Stage(self.name, self.ms, self.model, self.version, self.engine_id, self.problem)
+        return Stage(self.name, self.ms, self.model, self.version, self.engine_id, self.problem, self.note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +184,7 @@ class _Search:
             query=self._request.query,
             understanding=understanding,
             rules=ruled.names,
-            results=[self._result(one) for one in candidates[: self._request.k]],
+            results=self._results(candidates[: self._request.k]),
             degraded=bool(problems),
             problems=problems,
             stages=stages,
@@ -230,15 +235,32 @@ class _Search:
         return kept
 
     async def _ranked(self, candidates: list[_Candidate]) -> list[_Candidate]:
-        """Put the first documents in the ranker's order; the others stay behind them as they were."""
+        """Let the ranker put the first documents in order; the others stay behind them as they were."""
         first, others = candidates[: self._request.rerank], candidates[self._request.rerank :]
-        if self._searcher.stack.ranker is None or not first:
+        weight = self._searcher.rank_weight
+        if self._searcher.stack.ranker is None or not first or not weight:
             return candidates
         async with self._stage(RANK) as record:
-            asked = RankRequest(self._request.query, [one.document.content for one in first])
-            reply, info = await self._ask(record, self._searcher.stack.ranker, [asked])
-            return reranked(first, reply, info) + others
+            reply, info = await self._relevance(record, self._searcher.stack.ranker, first)
+            return reranked(first, reply, info, weight) + others
         return candidates
+
+    async def _relevance(
+        self, record: _Record, ranker: str, candidates: Sequence[_Candidate]
+    ) -> tuple[Reply, ModelInfo]:
+        """Ask a ranker, with the beginning of a query that is too long for it."""
+        query, contents = self._request.query, [one.document.content for one in candidates]
+        max_length = self._searcher.service.model(ranker, self._request.versions.get(ranker)).max_length
+        for share in SHARES:
+            read = clipped(query, max_length, share)
+            if read != query:
+                record.note = f"the query is long: its first {len(read):,} characters were ranked with"
+            try:
+                return await self._ask(record, ranker, [RankRequest(read, contents)])
+            except BadRequest:  # more tokens than the characters let expect
+                if share == SHARES[-1]:
+                    raise
+        raise AssertionError("unreachable")
 
     # What they share.
 
@@ -290,29 +312,40 @@ class _Search:
         told = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
         return Unavailable(f"Neither words nor vectors could be searched. {told}")
 
-    def _result(self, one: _Candidate) -> Result:
-        document, lexical = one.document, self._searcher.index.lexical
-        return Result(
-            id=document.id,
-            title=document.title,
-            text=document.text,
-            fields=document.fields,
-            score=one.score,
-            relevance_score=one.relevance_score,
-            ranks=one.fused.ranks,
-            title_spans=lexical.spans(document.title, self._request.query),
-            text_spans=lexical.spans(document.text, self._request.query),
-        )
+    def _results(self, found: Sequence[_Candidate]) -> list[Result]:
+        texts = [text for one in found for text in (one.document.title, one.document.text)]
+        marks = self._searcher.index.lexical.marked(texts, self._request.query)
+        return [
+            _result(one, *spans) for one, spans in zip(found, zip(marks[::2], marks[1::2], strict=True), strict=True)
+        ]
 
 
-def reranked(candidates: Sequence[_Candidate], reply: Reply, info: ModelInfo) -> list[_Candidate]:
-    """Return candidates in the order of a ranker's outputs, one row for each; a boost multiplies the odds."""
+def _result(one: _Candidate, title_spans: Sequence[tuple[int, int]], text_spans: Sequence[tuple[int, int]]) -> Result:
+    return Result(
+        id=one.document.id,
+        title=one.document.title,
+        text=one.document.text,
+        fields=one.document.fields,
+        score=one.score,
+        relevance_score=one.relevance_score,
+        ranks=one.fused.ranks,
+        title_spans=title_spans,
+        text_spans=text_spans,
+    )
+
+
+def reranked(candidates: Sequence[_Candidate], reply: Reply, info: ModelInfo, weight: float) -> list[_Candidate]:
+    """Return candidates in the order of a ranker's outputs, one row for each, mixed with the fused scores.
+
+    A boost multiplies both the fused score and the odds.
+    """
     assert isinstance(info.task, Rank)
     logits = reply.outputs.values[:, 0]  # (candidates,)
     scores = activated(reply.outputs.values, info.task.activation)[:, 0]  # (candidates,)
     lifted = logits + np.log([one.boost for one in candidates])
     # By logits: a sigmoid may round different ones to the same score.
-    order = np.argsort(-lifted, kind="stable").tolist()
+    mixed = interpolated([one.score for one in candidates], lifted, weight)
+    order = np.argsort(-mixed, kind="stable").tolist()
     return [replace(candidates[i], relevance_score=float(scores[i])) for i in order]
 
 

@@ -95,8 +95,12 @@ def _told(stage: str, evaluation: Evaluation) -> str:
         BM25: "words, no model",
         "vectors": "the embedder's queries",
         "fused": "words and vectors by rank",
-        RANKED: f"the ranker over the first {evaluation.rerank}",
+        RANKED: f"the ranker over the first {evaluation.rerank}{_mixed(evaluation.rank_weight)}",
     }[stage]
+
+
+def _mixed(weight: float) -> str:
+    return "" if weight == 1 else f", weight {weight:g} beside the fused scores"
 
 
 def _number(interval: Interval, measure: str) -> str:

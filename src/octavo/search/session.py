@@ -16,6 +16,7 @@ from octavo.search.direct import DirectService
 from octavo.search.index import Index, open_index
 from octavo.search.pipeline import Searcher, may_query_from_store, stack_from
 from octavo.search.rules import Rules
+from octavo.search.settings import weight_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ def opened_session(
     *,
     versions: Mapping[str, str],
     ranker: str | None,
+    rank_weight: float | None,
     rules: Rules,
     threads: int | None,
     allow_uncertified: bool,
@@ -51,6 +53,7 @@ def opened_session(
         store: of the releases; None for the one that the index was made with.
         versions: model → version, for models that should not answer with their current one.
         ranker: which one, where there are several.
+        rank_weight: how much it has to say; None for what was tuned.
         rules: what understanding a query does.
         threads: CPU threads of each engine; None for all.
         allow_uncertified: search with releases that are not certified here.
@@ -71,7 +74,8 @@ def opened_session(
         if not allow_uncertified:
             check(service.model(stack.embedder))  # refused now, not degraded at each query
         may_query = (lambda _info: None) if allow_uncertified else check
-        yield Session(Searcher(index, service, stack, may_query, rules), runner)
+        weight = weight_of(index.tuned, stack.ranker, rank_weight)
+        yield Session(Searcher(index, service, stack, may_query, rules, rank_weight=weight), runner)
 
 
 def store_of(index: Index, named: Path | None) -> Path:

@@ -1,8 +1,8 @@
 """Nearest documents by their vectors. All of faiss is here; knows no text and no model.
 
-Up to 20,000 vectors are compared one by one; more lie in a graph (HNSW), and above 500,000 their numbers are rounded to
-a byte each. A document's number and its place in the index are two things: places are used up in order, and a place
-whose document was deleted or replaced holds no number any more.
+Up to 5,000 vectors are compared one by one; more lie in a graph (HNSW), and above 500,000 their numbers are rounded to
+a byte each (docs/search.md says why). A document's number and its place in the index are two things: places are used up
+in order, and a place whose document was deleted or replaced holds no number any more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ faiss: Any = _faiss  # its stubs know neither the keywords nor the arrays that i
 
 # The settings of MLPerf's retrieval benchmark.
 _LINKS, _EF_CONSTRUCTION, _EF_SEARCH = 32, 200, 100
-_MOST_FLAT, _MOST_WHOLE = 20_000, 500_000
+_MOST_FLAT, _MOST_WHOLE = 5_000, 500_000
 _MOST_DEAD = 0.25  # of the places, before they are left out by building anew
 _TRAINING = 65_536  # vectors that say how bytes are to be spread
 _BLOCK = 8192

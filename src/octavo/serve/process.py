@@ -34,10 +34,12 @@ from octavo.store.versions import models
 
 T = TypeVar("T")
 OnLive = Callable[[Running, Path | None], None]
+OnRefresh = Callable[[bool], None]  # whether to try again what failed before
 
 # Between the moment that no more connections are taken and the one that no more requests are.
 _CLOSING_S = 0.5
 _LOADER = "octavo-store"
+_BESIDE = "beside the store"  # a name that no model can have
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ def run(
     tracing: bool = False,
     on_live: OnLive | None = None,
     extra_routes: ExtraRoutes | None = None,
+    on_refresh: OnRefresh | None = None,
 ) -> None:
     """Serve a store until a signal ends it.
 
@@ -60,6 +63,7 @@ def run(
         tracing: send spans to OpenTelemetry.
         on_live: told where the service listens, and which file says so to others (None: it could not be written).
         extra_routes: of other rooms, over the service.
+        on_refresh: called in a thread each time that the store is read; what it raises goes to the log, once.
 
     Raises:
         ReleaseError: there is no such store.
@@ -82,7 +86,7 @@ def run(
             observers.append(Tracing())
             stack.callback(observers[-1].close)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Process(assemble(settings, observers), extra_routes).serve(ports, on_live))
+            runner.run(_Process(assemble(settings, observers), extra_routes, on_refresh).serve(ports, on_live))
     if any(thread.name == _LOADER for thread in threading.enumerate()):
         # A release that is still being loaded would be torn out of the hands of a library: end without ceremony.
         os._exit(0)
@@ -99,10 +103,11 @@ class _Ports:
 class _Process:
     """The life of a service."""
 
-    def __init__(self, parts: Parts, extra_routes: ExtraRoutes | None) -> None:
+    def __init__(self, parts: Parts, extra_routes: ExtraRoutes | None, on_refresh: OnRefresh | None) -> None:
         self._parts = parts
         self._settings = parts.settings
         self._extra_routes = extra_routes
+        self._on_refresh = on_refresh or (lambda _: None)
         self._key = parts.settings.admin_key or secrets.token_urlsafe(32)
         self._is_stopping = False
         self._told_to_stop = asyncio.Event()
@@ -218,6 +223,10 @@ class _Process:
             told = {change.model for change in await _in_thread(lambda: registry.refresh(retry=retry))}
         except OctavoError as error:
             failures[""] = str(error)
+        try:
+            await _in_thread(lambda: self._on_refresh(retry))
+        except OctavoError as error:
+            failures[_BESIDE] = str(error)
         failures |= registry.failures()
         for model, why in failures.items():
             if self._failures.get(model) != why and model not in told:

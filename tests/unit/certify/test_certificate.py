@@ -88,6 +88,28 @@ def test_a_baseline_that_was_not_measured_is_null(make_certificate):
     assert content["speedup"]["openvino_fp32"] > 1
 
 
+def test_traffic_is_priced_in_core_hours(make_certificate):
+    cost = make_certificate().traffic
+    assert set(cost.core_time) == {"engine", "torch_fp32", "openvino_fp32"}
+    engine = cost.core_time["engine"]
+    assert engine.core_hours_per_100m_batched == pytest.approx(engine.batched_ms * 1e8 / 3.6e6)
+    assert engine.alone_ms > engine.batched_ms
+    saved = cost.saved["torch_fp32"].batched
+    assert saved.value == pytest.approx(1 - 1 / 9, abs=0.03)
+    assert saved.low <= saved.value <= saved.high
+
+
+@pytest.mark.parametrize("engine", ["tensorrt-10.1/int8/fp16/t4", "onnxruntime-1.27/int8/fp16/cuda"])
+def test_what_a_gpu_costs_is_not_the_time_of_the_cpu(evidence_of, identity_of, timing_of, engine):
+    assert certificate_from(evidence_of(), identity_of(engine_id=engine), timing_of(), 0.01).traffic is None
+
+
+def test_a_certificate_of_before_traffic_was_priced_is_read(make_certificate):
+    content = plain(make_certificate())
+    del content["traffic"]
+    assert read_certificate(json.dumps(content).encode(), "c.json").traffic is None
+
+
 def test_determinism_is_what_was_found(make_certificate, evidence_of, identity_of, timing_of):
     assert make_certificate().determinism == Determinism(8, 8, 1e-4)
     untried = dataclasses.replace(evidence_of(), determinism=None)

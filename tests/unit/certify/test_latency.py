@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from octavo.certify.latency import BATCH, measure, median_interval, speedup, speedup_batch1
+from octavo.certify.latency import BATCH, core_saved, measure, median_interval, speedup, speedup_batch1
 from octavo.errors import InputError
 from octavo.progress import Silent
 
@@ -46,6 +46,19 @@ def test_reports_milliseconds_per_query():
     assert summary.latency.per_query_batch32 == pytest.approx(0.5 + 2 / BATCH)
     assert len(summary.rounds_batch32_ms) == len(summary.rounds_batch1_ms) == 4
     assert summary.samples == sum(summary.counts)
+
+
+def test_core_time_is_counted_beside_the_time_taken():
+    clock = FakeClock()
+    runners = {"slow": clock.runner(8, overhead_ms=4), "fast": clock.runner(2, overhead_ms=4)}
+    # Two threads are at work while a call runs.
+    summaries = measure(runners, TEXTS, rounds=6, clock=clock, core_clock=lambda: 2 * clock.now_ns)
+    assert summaries["slow"].rounds_core1_ms == pytest.approx([24] * 6)
+    assert summaries["slow"].rounds_core32_ms == pytest.approx([2 * (8 + 4 / BATCH)] * 6)
+    assert summaries["slow"].latency.batch1_p50 == pytest.approx(12)
+    alone, batched = core_saved(summaries["slow"], summaries["fast"])
+    assert alone.value == pytest.approx(0.5)
+    assert batched.value == pytest.approx(1 - (2 + 4 / BATCH) / (8 + 4 / BATCH))
 
 
 def test_runners_share_texts_and_rotate():

@@ -138,6 +138,16 @@ def test_a_slower_engine_is_called_slower(make_certificate, page):
     assert "of the compute saved" not in text
 
 
+def test_the_cost_of_traffic_is_told_where_it_is_known(make_certificate, page):
+    certificate = make_certificate()
+    told = page(write([certificate]))
+    hours = certificate.traffic.core_time["torch_fp32"].core_hours_per_100m_batched
+    assert f"{hours:,.1f}" in told.texts
+    assert "What traffic costs" in told.texts
+    old = msgspec.structs.replace(certificate, traffic=None)
+    assert "What traffic costs" not in page(write([old])).texts
+
+
 def test_how_it_was_measured_and_how_to_repeat_it(make_certificate, page):
     text = page(write([make_certificate()], notes=["The budget ran out."])).text
     for part in ("a" * 64, "b" * 64, "c" * 64, "Xeon", "avx512_vnni", "openvino 2026.4.1", "bootstrap 0"):

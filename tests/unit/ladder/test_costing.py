@@ -5,9 +5,10 @@ import json
 import msgspec
 import pytest
 
+from octavo.certify.certificate import Speedup, SpeedupIntervals
 from octavo.data.traces import Synthesis, synthetic_trace
 from octavo.errors import InputError
-from octavo.ladder.costing import inputs_of_lengths, traffic_cost
+from octavo.ladder.costing import _certified, inputs_of_lengths, traffic_cost
 from octavo.text.tokenizer import Tokenizer
 from octavo.types import Pair, Words
 
@@ -40,8 +41,28 @@ def test_a_trace_is_replayed_by_the_release_and_by_fp32(publish_tiny, trace):
     saved = made.saved["best_fp32"]
     assert saved.batched.low <= saved.batched.value <= saved.batched.high < 1
     assert saved.baseline in made.engines
-    assert any("PyTorch took no part" in note for note in made.notes)
     msgspec.json.encode(made)
+
+
+def test_without_the_teacher_pytorch_is_as_the_certificate_has_it(publish_tiny, trace):
+    made = traffic_cost(publish_tiny(), trace, budget_s=0.1)
+    saved = made.saved["torch_fp32"]
+    assert saved.is_certified
+    assert saved.batched.value == saved.alone.value == pytest.approx(1 - 1 / 9)  # as `make_certificate` times them
+    assert saved.at_bound is None
+    assert "torch_fp32" not in made.engines
+    assert any("its share is the certificate's, of 2026-01-02" in note for note in made.notes)
+
+
+def test_a_certificate_of_before_has_speed_ups_alone(make_certificate):
+    notes = []
+    old = msgspec.structs.replace(make_certificate(), traffic=None)
+    saved = _certified(old, notes)["torch_fp32"]
+    assert saved.batched.value == saved.alone.value == pytest.approx(1 - 1 / 9)
+    assert "time with all threads" in notes[0]
+    unmeasured = msgspec.structs.replace(old, speedup_interval=SpeedupIntervals(), speedup_batch1=Speedup())
+    assert _certified(unmeasured, notes) == {}
+    assert "--teacher" in notes[1]
 
 
 def test_pytorch_takes_part_where_the_teacher_is_given(publish_tiny, trace, make_folder):
@@ -66,7 +87,7 @@ def test_texts_a_rate_and_a_bound_that_nothing_keeps(publish_tiny, tmp_path):
 def test_a_release_without_its_reference_is_measured_alone(publish_tiny, trace):
     made = traffic_cost(publish_tiny(reference=False), trace, budget_s=0.1)
     assert list(made.engines) == ["engine"]
-    assert made.saved == {}
+    assert list(made.saved) == ["torch_fp32"]  # the certificate's
     assert any("names no teacher" in note for note in made.notes)
 
 

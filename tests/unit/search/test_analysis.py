@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.search.analysis import analyzer, spaced_document, spaced_query, spans
+from octavo.search.analysis import Marker, analyzer, spaced_document, spaced_query
 
 
 def terms(text):
@@ -37,13 +37,13 @@ def test_every_term_of_a_query_is_a_term_of_the_same_document(text):
 
 def test_words_of_the_query_are_found_in_the_text_that_is_shown():
     text = "Commits: undo the last 红色的鞋 COMMIT."
-    found = spans(text, {"commit", "红色", "色的"}, analyzer())
+    found = Marker(analyzer()).spans(text, {"commit", "红色", "色的"})
     assert [text[start:end] for start, end in found] == ["Commits", "红色的", "COMMIT"]
 
 
 @given(st.text(max_size=60), st.text(max_size=20))
 def test_spans_are_apart_and_within_the_text(text, query):
-    found = spans(text, set(analyzer().analyze(spaced_query(query))), analyzer())
+    found = Marker(analyzer()).spans(text, set(analyzer().analyze(spaced_query(query))))
     flat = [place for span in found for place in span]
     assert flat == sorted(flat)
     assert all(0 <= start < end <= len(text) for start, end in found)

@@ -4,11 +4,21 @@ import numpy as np
 import pytest
 
 from octavo.errors import InputError, ReleaseError
+from octavo.progress import Silent
 from octavo.search.answers import SearchRequest
 from octavo.search.build import Change, build_index
 from octavo.search.direct import DirectService
 from octavo.search.embedder import ReleaseEmbedder
-from octavo.search.evaluate import STAGES, evaluate, measures_of, pair_of, ranker_of
+from octavo.search.evaluate import (
+    STAGES,
+    evaluate,
+    measures_of,
+    pair_of,
+    pair_scores,
+    ranker_of,
+    recalled,
+    reordered,
+)
 from octavo.search.index import open_index
 from octavo.search.judged import Judged
 from octavo.search.pipeline import Searcher, may_query_from_store, stack_from
@@ -65,16 +75,15 @@ def test_what_the_index_does_not_have_counts_as_missed(evaluation):
     assert evaluation.stages["fused"].int8["recall@100"].value == pytest.approx(2.5 / 3)
 
 
-def test_the_pipeline_gives_the_answers_that_are_evaluated(index, store):
-    from octavo.progress import Silent
-    from octavo.search.evaluate import recalled, reranked
-
+@pytest.mark.parametrize("weight", [0.3, 0.7, 1.0])
+def test_the_pipeline_gives_the_answers_that_are_evaluated(index, store, weight):
     with load(store / "embed", threads=1) as embedder, load(store / "rank", threads=1) as ranker:
         found = recalled(index, embedder, JUDGED.queries, "", Silent())
-        ranked = reranked(index, ranker, JUDGED.queries, found["fused"], 3, "", Silent())
+        logits = pair_scores(index, ranker, JUDGED.queries, found.rankings["fused"], 3, "", Silent())
+    ranked = reordered(found, logits, weight)
     with DirectService.from_store(store, threads=1) as service:
         stack = stack_from(index, service.models())
-        searcher = Searcher(index, service, stack, may_query_from_store(index, store))
+        searcher = Searcher(index, service, stack, may_query_from_store(index, store), rank_weight=weight)
         for query, expected in zip(JUDGED.queries, ranked, strict=True):
             answer = asyncio.run(searcher.search(SearchRequest(query, rerank=3)))
             assert not answer.degraded
@@ -86,6 +95,24 @@ def test_without_a_ranker_there_are_three_stages(index, store):
     made = evaluate(index, JUDGED, pair_of(store, "embed"), None, threads=1)
     assert tuple(made.stages) == STAGES[:3]
     assert made.rerank == 0
+
+
+def test_a_ranker_of_no_weight_is_not_asked(index, store):
+    made = evaluate(index, JUDGED, pair_of(store, "embed"), pair_of(store, "rank"), threads=1, rank_weight=0.0)
+    assert tuple(made.stages) == STAGES[:3]
+    assert "rank" not in made.models
+    assert made.notes[0].startswith("Nothing is ranked")
+
+
+def test_the_report_says_what_the_ranker_weighs(index, store):
+    made = evaluate(index, JUDGED, pair_of(store, "embed"), pair_of(store, "rank"), threads=1, rank_weight=0.3)
+    assert "weight 0.3 beside the fused scores" in evaluation_html(made, title="t", reproduce="r")
+
+
+def test_a_query_that_is_too_long_for_the_ranker_is_cut_as_in_a_search(index, store):
+    long = Judged(["q1"], ["book a table " * 40], [{"d0": 1.0}], 0, "c" * 64)
+    made = evaluate(index, long, pair_of(store, "embed"), pair_of(store, "rank"), threads=1)
+    assert made.stages["ranked"].int8["recall@100"].value == 1.0
 
 
 def test_recall_counts_a_hundred_and_the_others_ten():

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from octavo.search.fusion import fuse
+from octavo.search.fusion import fuse, interpolated
 
 RANKINGS = st.dictionaries(st.sampled_from(["bm25", "vectors", "other"]), st.lists(st.integers(0, 30), unique=True))
 
@@ -50,3 +50,35 @@ def test_moving_up_in_a_ranking_never_moves_down_in_the_fusion(numbers, others, 
         return [one.number for one in fuse({"bm25": ours, "vectors": others})].index(moved)
 
     assert rank(better) <= rank(numbers)
+
+
+SCORES = st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=30)
+
+
+@given(fused=SCORES, data=st.data())
+def test_at_the_ends_one_of_the_two_orders_remains(fused, data):
+    ranker = data.draw(st.lists(st.floats(-50, 50, width=32), min_size=len(fused), max_size=len(fused)))
+    for weight, alone in ((0.0, fused), (1.0, ranker)):
+        mixed = interpolated(fused, ranker, weight)
+        order = np.argsort(-np.array(alone, np.float64), kind="stable")
+        assert (np.diff(mixed[order]) <= 0).all()
+        assert mixed.min() >= 0
+        assert mixed.max() <= 1
+
+
+@given(ranker=SCORES, scale=st.floats(0.125, 8), shift=st.floats(-10, 10), weight=st.floats(0, 1))
+def test_the_scale_of_a_ranker_does_not_count(ranker, scale, shift, weight):
+    fused = 1 / (60 + np.arange(len(ranker)))
+    moved = scale * np.array(ranker, np.float64) + shift
+    assume(np.ptp(ranker) > 1e-3 or np.ptp(ranker) == np.ptp(moved) == 0)
+    assert interpolated(fused, moved, weight) == pytest.approx(interpolated(fused, ranker, weight), abs=1e-6)
+
+
+def test_a_ranker_that_cannot_tell_leaves_the_fused_order():
+    assert interpolated([3.0, 2.0, 1.0], [5.0, 5.0, 5.0], 0.9).tolist() == pytest.approx([0.1, 0.05, 0.0])
+    assert interpolated([], [], 0.5).tolist() == []
+
+
+def test_both_have_their_say():
+    mixed = interpolated([4.0, 3.0, 0.0], [-1.0, 1.0, 0.0], 0.5)
+    assert mixed.tolist() == pytest.approx([0.5, 0.875, 0.25])

@@ -115,5 +115,5 @@ def test_two_writers_and_missing_folders_are_refused(tmp_path, lexical):
 def test_words_that_most_documents_have_are_not_marked(tmp_path):
     texts = [f"the page of number {i}" for i in range(60)]
     lexical = write(tmp_path / "many", [Document(f"d{i}", "", text) for i, text in enumerate(texts)])
-    assert lexical.spans(texts[7], "the number 7") == [(19, 20)]
-    assert lexical.spans(texts[7], "the page") == [(0, 3), (4, 8)]  # nothing else to mark
+    assert lexical.marked([texts[7], texts[8]], "the number 7") == [[(19, 20)], []]
+    assert lexical.marked([texts[7]], "the page") == [[(0, 3), (4, 8)]]  # nothing else to mark

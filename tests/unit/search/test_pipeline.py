@@ -45,6 +45,8 @@ class ScriptedService:
         self.troubles = {}  # model → an error, or seconds to wait
         self.versions_of = {name: ["2", "1"] for name in TASKS}
         self.answers_with = {}  # model → a version on trial
+        self.max_length = 512
+        self.longest = None  # characters of a query that the ranker takes
 
     ready = True
 
@@ -57,7 +59,7 @@ class ScriptedService:
         number = version or self.versions_of[name][0]
         return SimpleNamespace(
             model=name, version=number, task=TASKS[name], engine_id=f"engine-{number}", sha256=name + number,
-            certificate=None,
+            certificate=None, max_length=self.max_length,
         )  # fmt: skip
 
     def versions(self, name):
@@ -65,6 +67,8 @@ class ScriptedService:
 
     async def ask(self, request):
         self.asked.append(request)
+        if request.model == "rank" and self.longest is not None and len(request.items[0].query) > self.longest:
+            raise BadRequest("no room for the document")
         trouble = self.troubles.get(request.model)
         if isinstance(trouble, Exception):
             raise trouble
@@ -126,6 +130,37 @@ def ids(answer):
 
 def problems(answer):
     return {stage.name: stage.problem for stage in answer.stages if stage.problem}
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(1.0, ["ps", "log", "images", "mv"]), (0.01, None), (0.0, None)])
+def test_the_ranker_has_as_much_to_say_as_it_weighs(searcher, service, weight, expected):
+    fused = ids(search(replace(searcher, rank_weight=0.0)))
+    answer = search(replace(searcher, rank_weight=weight))
+    assert ids(answer) == (expected or fused)
+    assert fused != ["ps", "log", "images", "mv"]
+    is_ranked = weight > 0
+    assert ("rank" in [stage.name for stage in answer.stages]) == is_ranked
+    assert all((result.relevance_score is not None) == is_ranked for result in answer.results)
+
+
+def test_a_query_that_is_too_long_for_the_ranker_is_cut_and_not_degraded(searcher, service):
+    service.max_length = 16  # 32 characters, as is guessed
+    query = "list docker containers and more of them"
+    answer = search(searcher, query)
+    assert not answer.degraded
+    assert ids(answer) == ["ps", "log", "images", "mv"]
+    assert [request.items[0].query for request in service.asked if request.model == "rank"] == [query[:31].rstrip()]
+    (note,) = [stage.note for stage in answer.stages if stage.note]
+    assert note == "the query is long: its first 31 characters were ranked with"
+
+
+def test_where_the_guess_was_wrong_it_is_cut_again(searcher, service):
+    service.max_length, service.longest = 16, 8
+    answer = search(searcher, "list docker containers and more of them")
+    assert not answer.degraded
+    assert [request.items[0].query for request in service.asked if request.model == "rank"][1:] == ["list"]
+    service.longest = 0
+    assert problems(search(searcher)) == {"rank": "no room for the document"}
 
 
 def test_a_search_goes_through_every_stage(searcher):

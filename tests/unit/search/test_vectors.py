@@ -42,7 +42,7 @@ def recall(found, documents, queries, k, numbers=None):
 
 
 def test_kinds_by_size():
-    assert [kind_for(n) for n in (0, 20_000, 20_001, 500_000, 500_001)] == [
+    assert [kind_for(n) for n in (0, 5_000, 5_001, 500_000, 500_001)] == [
         *(Kind.FLAT, Kind.FLAT),
         *(Kind.HNSW, Kind.HNSW, Kind.HNSW_SQ8),
     ]

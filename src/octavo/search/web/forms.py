@@ -48,6 +48,12 @@ class SearchBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         dict[str, str],
         Meta(description="Model or stage (classify, tag, embed, rank), and the version to ask; loaded if need be."),
     ] = {}
+    beside: Annotated[
+        bool,
+        Meta(
+            description="Run these versions on one thread each, beside what serves: then their times can be compared."
+        ),
+    ] = False
 
 
 class DocumentsBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -103,7 +109,7 @@ class ResultFound(TypedDict):
 
 
 class StageTaken(TypedDict):
-    """A stage: what it took, which release did it, and why nothing came of it, if so."""
+    """A stage: what it took, which release did it, why nothing came of it, if so, and what was done otherwise."""
 
     name: str
     ms: float
@@ -111,6 +117,7 @@ class StageTaken(TypedDict):
     version: str
     engine: str
     problem: str
+    note: str
 
 
 class SearchReply(TypedDict):
@@ -205,4 +212,5 @@ def _stage(stage: Stage) -> StageTaken:
         "version": stage.version,
         "engine": stage.engine_id,
         "problem": stage.problem,
+        "note": stage.note,
     }

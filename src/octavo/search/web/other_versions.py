@@ -1,8 +1,9 @@
-"""Versions that do not serve, loaded for a moment so that they can be compared with those that do.
+"""Versions loaded for a moment, so that they can be compared: those that do not serve, or for fair times both.
 
 The registry holds what serves and what is on trial; here are at most two more, each of which runs in plain threads on
-one core, beside the scheduler, so that no comparison takes a worker from anybody. A version that nobody has asked for
-in a while is unloaded. Used on one event loop.
+one core, beside the scheduler, so that no comparison takes a worker from anybody. What serves spreads a large request
+over all workers, and waits for them with all others: where times are compared, it is loaded here once more. A version
+that nobody has asked for in a while is unloaded. Used on one event loop.
 """
 
 from __future__ import annotations
@@ -66,20 +67,24 @@ class OtherVersions:
         self._loaded: dict[Named, _Loaded] = {}
 
     @asynccontextmanager
-    async def held(self, versions: Mapping[str, str]) -> AsyncIterator[Service]:
+    async def held(self, versions: Mapping[str, str], *, beside: bool = False) -> AsyncIterator[Service]:
         """Yield a service that has the given version of each model, for as long as the block runs.
+
+        Args:
+            versions: by model.
+            beside: run those that serve here too, as all others are.
 
         Raises:
             UnknownModel: there is no such model, or no such version of it in the store.
             BadRequest: the version cannot be loaded; says why.
             Overloaded: as many others as may be loaded are in use.
         """
-        wanted = [named for named in versions.items() if not self._serves(named)]
+        wanted = [named for named in versions.items() if beside or not self._serves(named)]
         if not wanted:
             yield self._service
             return
         if len(wanted) > MOST_LOADED:
-            raise BadRequest(f"{len(wanted)} versions that do not serve are named, and {MOST_LOADED} is the most.")
+            raise BadRequest(f"{len(wanted)} versions are to be loaded, and {MOST_LOADED} is the most.")
         taken: list[_Loaded] = []
         try:
             # Taken all at once, with nothing awaited between: of two comparisons, neither waits for the other's half.
@@ -181,7 +186,8 @@ class _Beside:
 
     def versions(self, name: str) -> Sequence[str]:
         """Return the loaded versions of a model, the serving one first. Raises UnknownModel."""
-        return [*self.service.versions(name), *(version for model, version in self.others if model == name)]
+        others = [version for model, version in self.others if model == name]
+        return list(dict.fromkeys([*self.service.versions(name), *others]))
 
     async def ask(self, request: Request) -> Reply:
         """Answer a request. Raises Refusal."""

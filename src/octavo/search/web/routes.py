@@ -12,7 +12,9 @@ from starlette.routing import BaseRoute, Route
 
 from octavo.errors import InputError
 from octavo.search.answers import SearchRequest, Stack
+from octavo.search.index import Index
 from octavo.search.pipeline import CLASSIFY, EMBED, RANK, TAG, MayQuery, Searcher, may_query_from_store, stack_from
+from octavo.search.settings import RANKER_ALONE, weight_of
 from octavo.search.web.examples import examples_from_index
 from octavo.search.web.facts import SearchInfo, search_info
 from octavo.search.web.forms import (
@@ -71,21 +73,47 @@ def search_routes(site: Site, settings: ApiSettings, listener: Listener | None =
     return [*routes, *page_routes(site)]
 
 
+class _Opened:
+    """A version of the index, and what belongs to that one alone. Used on one event loop."""
+
+    def __init__(self, index: Index, may_query: MayQuery) -> None:
+        self.index = index
+        self.may_query = may_query
+        self._examples: list[str] | None = None
+
+    @classmethod
+    def of(cls, site: Site) -> _Opened:
+        index = site.opened()
+        return cls(index, _any_may if site.allow_uncertified else may_query_from_store(index, site.store))
+
+    async def examples(self) -> list[str]:
+        if self._examples is None:
+            self._examples = await asyncio.to_thread(examples_from_index, self.index)
+        return self._examples
+
+
 class _Handlers:
     """What is done at each address."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._others = OtherVersions(site.service, site.store, allow_uncertified=site.allow_uncertified)
-        self._may_query: MayQuery = _any_may if site.allow_uncertified else may_query_from_store(site.index, site.store)
-        self._examples = examples_from_index(site.index)
+        self._opened = _Opened.of(site)
 
     async def search(self, call: Call, body: SearchBody) -> Answer:
-        stack = self._stack()
+        opened = self._latest()
+        stack = self._stack(opened.index)
         versions = self._by_model(body.versions, stack)
         call.asked = ""  # several models, and the service tells of what it refuses
-        async with self._others.held(versions) as service:
-            searcher = Searcher(self._site.index, service, stack, self._may_query, self._site.rules)
+        async with self._others.held(versions, beside=body.beside) as service:
+            searcher = Searcher(
+                opened.index,
+                service,
+                stack,
+                opened.may_query,
+                self._site.rules,
+                rank_weight=self._rank_weight(opened.index, stack, versions),
+            )
             answer = await searcher.search(
                 SearchRequest(
                     body.query,
@@ -102,31 +130,42 @@ class _Handlers:
         return json_answer(await asyncio.to_thread(self._documents, body.ids))
 
     async def info(self, call: Call, body: None) -> Answer:
-        site = self._site
+        site, opened = self._site, self._latest()
         read = partial(
             search_info,
-            site.index,
+            opened.index,
             site.service,
-            self._stack(),
+            self._stack(opened.index),
             site.store,
-            examples=self._examples,
+            examples=await opened.examples(),
             admin_port=site.admin_port,
             has_reports=site.has_reports,
         )
         return Answer(msgspec.json.encode(await asyncio.to_thread(read)))
 
     def _documents(self, ids: Sequence[str]) -> DocumentsReply:
-        lexical = self._site.index.lexical
+        lexical = self._site.opened().lexical
         documents = lexical.documents([*lexical.numbers(ids).values()])
         return reply_from_documents({one.id: one for one in documents.values()}, ids)
 
-    def _stack(self) -> Stack:
+    def _latest(self) -> _Opened:
+        """Return the version of the index that serves now, with what belongs to it."""
+        if self._opened.index is not self._site.opened():
+            self._opened = _Opened.of(self._site)
+        return self._opened
+
+    def _stack(self, index: Index) -> Stack:
         """Return the stack of what serves now: models come and go while a service runs."""
         try:
-            return stack_from(self._site.index, self._site.service.models(), self._site.ranker)
+            return stack_from(index, self._site.service.models(), self._site.ranker)
         except InputError:  # the ranker that was named does not serve, or there are several: search without
-            understanding = stack_from(self._site.index, self._understanding()).understanding
-            return Stack(self._site.index.manifest.vectors_by.model, None, understanding)
+            understanding = stack_from(index, self._understanding()).understanding
+            return Stack(index.manifest.vectors_by.model, None, understanding)
+
+    def _rank_weight(self, index: Index, stack: Stack, versions: Mapping[str, str]) -> float:
+        """Return what the ranker weighs; one whose version is named is to be seen at work, also where it has no say."""
+        weight = weight_of(index.tuned, stack.ranker, self._site.rank_weight)
+        return RANKER_ALONE if not weight and stack.ranker in versions else weight
 
     def _understanding(self) -> list[ModelInfo]:
         return [info for info in self._site.service.models() if info.task.name in (CLASSIFY, TAG)]

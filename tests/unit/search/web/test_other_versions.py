@@ -46,6 +46,19 @@ def test_what_serves_is_not_loaded_again(service: DirectService, store: Path) ->
     run(compare())
 
 
+def test_for_fair_times_what_serves_is_loaded_here_as_well(service: DirectService, store: Path) -> None:
+    async def compare() -> None:
+        others = OtherVersions(service, store)
+        for version in ("1", "2"):
+            async with others.held({"classify": version}, beside=True) as held:
+                assert held is not service
+                assert list(held.versions("classify")) == (["2", "1"] if version == "1" else ["2"])
+                assert (await held.ask(Request("classify", ["play some music"], version))).version == version
+        assert others.loaded() == [("classify", "1"), ("classify", "2")]
+
+    run(compare())
+
+
 def test_the_one_that_was_used_longest_ago_makes_room(service: DirectService, store: Path) -> None:
     async def compare() -> None:
         clock = Clock()

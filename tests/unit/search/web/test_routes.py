@@ -44,6 +44,15 @@ def test_filters_keep_documents_that_have_a_text(client: Any) -> None:
     assert [one["id"] for one in found] == ["music"]
 
 
+def test_a_ranker_without_weight_is_asked_only_by_its_version(make_client: Callable[..., Any]) -> None:
+    client = make_client(rank_weight=0.0)
+    fused, ranked = client.search("play music"), client.search("play music", versions={"rank": "2"}, beside=True)
+    assert "rank" not in {stage["name"] for stage in fused["stages"]}
+    assert {"rank"} == {stage["name"] for stage in ranked["stages"]} - {stage["name"] for stage in fused["stages"]}
+    assert all(one["scores"]["relevance"] is None for one in fused["results"])
+    assert any(one["scores"]["relevance"] is not None for one in ranked["results"])
+
+
 def test_a_version_that_does_not_serve_is_asked_by_model_or_by_stage(client: Any) -> None:
     for name in ("rank", "embed", "tag"):
         answer = client.search("play music", versions={name: "1"})

@@ -382,7 +382,7 @@ function drawTimes(answer) {
   const whole = Math.max(answer.ms, ...stages.map((one) => one.start + one.ms));
   const rows = stages.map((one) => {
     const who = one.model && `${one.model} ${one.version} · ${engineName(one.engine)}`;
-    return h("li", { class: one.model ? "" : "plain", title: one.engine }, h("span", {}, STAGE_NAMES[one.name]), h("span", { class: "track" }, bar(one.ms / whole, one.start / whole)), h("span", { class: "ms" }, ms(one.ms)), one.problem ? h("small", { class: "problem" }, one.problem) : who && h("small", {}, who));
+    return h("li", { class: one.model ? "" : "plain", title: one.engine }, h("span", {}, STAGE_NAMES[one.name]), h("span", { class: "track" }, bar(one.ms / whole, one.start / whole)), h("span", { class: "ms" }, ms(one.ms)), one.problem ? h("small", { class: "problem" }, one.problem) : who && h("small", {}, one.note ? `${who} · ${one.note}` : who));
   });
   $("timeline").replaceChildren(...rows, h("li", { class: "sum" }, h("span", {}, "in all, ms"), h("span", { class: "ms" }, ms(answer.ms))));
   $("times").hidden = false;
@@ -466,13 +466,13 @@ async function compare() {
     compared = { query, model, versions, answers: [], stages: [[], []] };
     for (let round = 0; round < COMPARED_TIMES; round++) {
       for (const side of [0, 1]) {
-        const answer = await patiently(() => search(query, mine.signal, { ...ranked, versions: { [model]: versions[side] } }), mine.signal);
+        const answer = await patiently(() => search(query, mine.signal, { ...ranked, beside: true, versions: { [model]: versions[side] } }), mine.signal);
         if (round) compared.stages[side].push(answer.stages);
         else compared.answers.push(answer);
       }
       there();
       if (!round) compared.stages = compared.answers.map((answer) => [answer.stages]);
-      if (round === 1) compared.stages = compared.stages.map((runs) => runs.slice(1)); // the first one may have loaded a release
+      if (round === 1) compared.stages = compared.stages.map((runs) => runs.slice(1)); // the first one may have loaded a release, and warmed it up
       drawCompared();
       $("compare-state").replaceChildren(...problemsOf(compared.answers));
     }
@@ -506,13 +506,6 @@ const sideFacts = (side) =>
 function sideName(side) {
   const facts = sideFacts(side);
   return `${compared.model} ${compared.versions[side]}${facts ? ` · ${facts.rung}` : ""}`;
-}
-
-/** Say which side is slower for a reason that has nothing to do with the release. */
-function handicap() {
-  const guests = [0, 1].filter((side) => !sideFacts(side)?.is_loaded);
-  if (guests.length !== 1) return "";
-  return ` Not the same cores: ${sideName(guests[0])} does not serve, so it computes on one; what serves spreads a search over all. The certificates compare on equal terms.`;
 }
 
 function drawFigures([a, b]) {
@@ -576,7 +569,7 @@ function drawStageBars() {
   const one = (letter, value) => h("span", { class: `bar ${letter}` }, bar((0.82 * value) / most), ms(value));
   $("compare-bars").replaceChildren(...rows.map(([name, a, b]) => h("li", {}, h("span", {}, STAGE_NAMES[name]), h("span", { class: "both" }, one("a", a), one("b", b)))));
   const runs = Math.min(...compared.stages.map((side) => side.length));
-  $("compare-times-note").textContent = `Milliseconds, ${sideName(0)} above, ${sideName(1)} below; ${runs > 1 ? `the median of ${runs} searches each, in turns` : "one search each"}.${handicap()}`;
+  $("compare-times-note").textContent = `Milliseconds, ${sideName(0)} above, ${sideName(1)} below; ${runs > 1 ? `the median of ${runs} searches each, in turns` : "one search each"}. Both run on one thread, beside what serves.`;
   $("compare-times").hidden = false;
 }
 
