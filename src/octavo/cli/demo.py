@@ -13,7 +13,7 @@ import typer
 from octavo.cli import options, output
 from octavo.cli.failures import REFUSED, needs_extra
 from octavo.cli.progress import shown_progress
-from octavo.cli.samples import ENGLISH, Place, SampleModel, Size
+from octavo.cli.samples import ENGLISH, TUNING_QRELS, Place, SampleModel, Size
 from octavo.errors import InputError, Interrupted, ReleaseError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def demo(
         shown = {name: outcome.compression_json(one) for name, one in made.items()}
         output.emit({"overview": page, "index": index, "models": shown})
     else:
-        _show(made, models, place, page, index, full=full)
+        _show(made, models, place, page, index)
     if any(one.chosen is None for one in made.values()):
         raise typer.Exit(REFUSED)
 
@@ -211,7 +211,7 @@ def _index(models: tuple[SampleModel, ...], made: dict[str, Compression], place:
     from octavo.store.model import load
 
     (embedder,) = [model.name for model in models if model.task == "embed"]
-    if made[embedder].release is None:
+    if (matching := made[embedder].release) is None:
         return None
     place.progress.say(f"\nThe documents of {embedder}, to be searched")
     try:
@@ -223,7 +223,28 @@ def _index(models: tuple[SampleModel, ...], made: dict[str, Compression], place:
     with load(folder) as model:
         change = Change(place.data(embedder) / "corpus.jsonl")
         build_index(index, change, ReleaseEmbedder(model), store=place.store, progress=place.progress)
+    for ranking in (made[model.name].release for model in models if model.task == "rank"):
+        if ranking is not None:
+            _tune(index, matching, ranking, place.data(embedder), place)
     return index
+
+
+def _tune(index: Path, embedder: Path, ranker: Path, data: Path, place: Place) -> None:
+    """Let queries that no model was trained on or is judged by say how much the ranker has to say."""
+    from octavo.certify.wording import signed_points
+    from octavo.search.index import open_index
+    from octavo.search.judged import read_judged
+    from octavo.search.settings import keep_tuned
+    from octavo.search.tuning import tune
+
+    judged = read_judged(data / "queries.jsonl", data / TUNING_QRELS)
+    tuned = tune(open_index(index), judged, embedder, ranker, progress=place.progress)
+    keep_tuned(index, tuned)
+    gain = next(one.gain for one in tuned.tried if one.weight == tuned.weight)
+    place.progress.say(
+        f"the ranker's weight is {tuned.weight:g} (octavo search tune): {signed_points(gain.value)} points of nDCG@10 "
+        f"over words and vectors alone, on {len(judged.queries):,} queries; at 0 it is left out"
+    )
 
 
 def _show(
@@ -232,8 +253,6 @@ def _show(
     place: Place,
     page: Path,
     index: Path | None,
-    *,
-    full: bool,
 ) -> None:
     from octavo.cli import outcome
 
@@ -253,12 +272,7 @@ def _show(
         output.line(f"  {command}")
     output.line(f"\nAll of it on one page: {page}", style="bold")
     if index is not None:
-        rerank = "" if full else " --rerank 0"
-        output.line(
-            f"Search it: octavo serve {place.store} --index {index}{rerank}   then open {_ADDRESS}", style="bold"
-        )
-        if not full:
-            output.line("(The quick ranker has seen too little to better the order; --rerank 20 shows what it does.)")
+        output.line(f"Search it: octavo serve {place.store} --index {index}   then open {_ADDRESS}", style="bold")
 
 
 def _answer(model: SampleModel, release: Path) -> None:

@@ -5,6 +5,7 @@ Two search stacks, an English and a Chinese one. Each model has a quick size, fo
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 _LIST_SIZE = 4
 _TEST_LIST_SIZE = 5
 _SCHEMES = ("per-tensor", "per-token")
-_FEW_PAGES, _FEW_PAIRS, _FEW_SENTENCES = 1200, 512, 2000
+_FEW_PAGES, _FEW_PAIRS, _FEW_SENTENCES, _FEW_TUNING = 1200, 512, 2000, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,8 @@ _FEW_QUERIES = (
 )
 _JSONL = ("train.jsonl", "dev.jsonl", "test.jsonl")
 _QRELS = ("qrels/train.tsv", "qrels/dev.tsv", "qrels/test.tsv")
+# Of queries that are left over for search as a whole, once the models are made.
+TUNING_QRELS = "qrels/tune.tsv"
 
 
 def _intent(folder: Path, place: Place, full: bool) -> None:
@@ -146,8 +149,11 @@ def _search(folder: Path, place: Place, full: bool) -> None:
     from octavo.data.sample import write_search
 
     write_search(folder, None if full else _FEW_PAGES)
-    if not full:
-        _keep(folder / "qrels" / "train.tsv", 1 + _FEW_PAIRS)
+    head, *judged = (folder / "qrels" / "train.tsv").read_text("utf-8").splitlines(keepends=True)
+    random.Random(0).shuffle(judged)  # they stand in the order of their texts, and a part should be like the whole
+    kept = -_FEW_TUNING if full else _FEW_PAIRS
+    for name, lines in (("train.tsv", judged[:kept]), ("tune.tsv", judged[kept:][:_FEW_TUNING])):
+        (folder / "qrels" / name).write_text("".join((head, *lines)), "utf-8")
 
 
 def _keep(file: Path, lines: int) -> None:
