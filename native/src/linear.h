@@ -13,6 +13,7 @@
 
 #include "elementary.h"
 #include "kernels.h"
+#include "rows.h"
 
 namespace octavo {
 namespace {
@@ -95,9 +96,38 @@ void linear_activate_as(const Linear& layer, const LevelRows& in, const FloatRow
   });
 }
 
+// The rows stay in the second cache as floats, and their largest values fall out on the way there.
+template <class Dot, Activation kind>
+void linear_activate_quantize_rows(const Linear& layer, const LevelRows& in, const Quantizer& next,
+                                   const FloatRows& floats, const LevelRows& out, Range rows, Range panels) {
+  alignas(64) float largest[kFloatRows][kLanes] = {};
+  for_blocks<Dot>(layer, in, rows, panels, [&](std::size_t row, std::size_t count, std::size_t column, auto* sums) {
+    for_values(layer, in, row, count, column, sums, [&](std::size_t r, std::size_t c, Floats x) {
+      const Floats y = activated<kind>(x) * load(next.multiplier.data() + c);
+      store(floats.row(r - rows.begin) + c, y);
+      store(largest[r - rows.begin], larger(absolute(y), load(largest[r - rows.begin])));
+    });
+  });
+  for (std::size_t r = rows.begin; r < rows.end; ++r) {
+    out.scales[r] = scale_of_row(largest_of(load(largest[r - rows.begin])));
+    const float inverse = 1.0f / out.scales[r];
+    const float* row = floats.row(r - rows.begin);
+    for (std::size_t i = 0; i < next.multiplier.size(); i += kLanes)
+      store_levels(out.row(r) + i, load(row + i) * inverse, Dot::kZero);
+  }
+}
+
 template <class Dot, Activation kind>
 void linear_activate_quantize_as(const Linear& layer, const LevelRows& in, const Quantizer& next,
-                                 const LevelRows& out, Range rows, Range panels) {
+                                 const FloatRows& floats, const LevelRows& out, Range rows, Range panels) {
+  if (next.per_token) {
+    const std::size_t parts = (rows.size() + kFloatRows - 1) / kFloatRows;
+    for (std::size_t i = 0; i < parts; ++i)
+      linear_activate_quantize_rows<Dot, kind>(
+          layer, in, next, floats, out,
+          {rows.begin + rows.size() * i / parts, rows.begin + rows.size() * (i + 1) / parts}, panels);
+    return;
+  }
   for_blocks<Dot>(layer, in, rows, panels, [&](std::size_t row, std::size_t count, std::size_t column, auto* sums) {
     for_values(layer, in, row, count, column, sums, [&](std::size_t r, std::size_t c, Floats x) {
       store_levels(out.row(r) + c, activated<kind>(x) * load(next.multiplier.data() + c), Dot::kZero);
@@ -118,16 +148,16 @@ void linear_activate(const Linear& layer, Activation kind, const LevelRows& in, 
 
 template <class Dot>
 void linear_activate_quantize(const Linear& layer, Activation kind, const LevelRows& in, const Quantizer& next,
-                              const LevelRows& out, Range rows, Range panels) {
+                              const FloatRows& floats, const LevelRows& out, Range rows, Range panels) {
   switch (kind) {
     case Activation::gelu:
-      return linear_activate_quantize_as<Dot, Activation::gelu>(layer, in, next, out, rows, panels);
+      return linear_activate_quantize_as<Dot, Activation::gelu>(layer, in, next, floats, out, rows, panels);
     case Activation::gelu_tanh:
-      return linear_activate_quantize_as<Dot, Activation::gelu_tanh>(layer, in, next, out, rows, panels);
+      return linear_activate_quantize_as<Dot, Activation::gelu_tanh>(layer, in, next, floats, out, rows, panels);
     case Activation::relu:
-      return linear_activate_quantize_as<Dot, Activation::relu>(layer, in, next, out, rows, panels);
+      return linear_activate_quantize_as<Dot, Activation::relu>(layer, in, next, floats, out, rows, panels);
     case Activation::tanh:
-      return linear_activate_quantize_as<Dot, Activation::tanh>(layer, in, next, out, rows, panels);
+      return linear_activate_quantize_as<Dot, Activation::tanh>(layer, in, next, floats, out, rows, panels);
   }
 }
 
