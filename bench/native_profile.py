@@ -1,10 +1,13 @@
 """How near the native engine comes to what this processor can multiply, on random weights of a real model's size.
 
     python bench/native_profile.py --size minilm-l6 --threads 1
+    python bench/native_profile.py --scaling
 
 Rounds of the engine alternate with a loop of integer products and nothing else (`avx512_vnni`, unless the machine lacks
 it), and both count the thread's own processor time, so that other work on the machine disturbs the share least. With
-several threads wall-clock time counts, and the share is of as many such loops. The last line is JSON.
+several threads wall-clock time counts, and the share is of as many such loops. `--scaling` says how many times the work
+of one thread two threads do, beside two callers of one thread each, and two bare loops: what the machine gives. The last
+line is JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,6 +113,39 @@ def measure(encoders: dict[str, Any], made: list[TokenBatch], isa: str, args: ar
     return {"ms": {name: 1e3 * statistics.median(t) for name, t in times.items()}, "peak": statistics.median(peaks)}
 
 
+def scaling(weights: ModelWeights, isa: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Return, for each shape, how many times the work of one thread two threads do; medians of ratios within rounds."""
+    alone, other, both = (
+        encoder_from_weights(weights, NO_OFFSET, LONGEST, isa=isa, threads=threads) for threads in (1, 1, 2)
+    )
+    results = {}
+    with ThreadPoolExecutor(2) as pool:
+        for shape in ("b1", "b8", "b32", "8 x 94"):
+            made = batches(*SHAPES[shape])
+
+            def run(encoder: Any, made: list[TokenBatch] = made) -> None:
+                for batch in made:
+                    encoder.run(batch.ids, batch.offsets, None, None)
+
+            def at_once(work: Callable[[Any], object], *arguments: Any) -> float:
+                start = time.perf_counter()
+                list(pool.map(work, arguments))
+                return time.perf_counter() - start
+
+            ratios: dict[str, list[float]] = {"one call on two threads": [], "two calls": [], "two loops": []}
+            for _ in range(rounds):
+                one_s, both_s, calls_s = at_once(run, alone), at_once(run, both), at_once(run, alone, other)
+                loops = [partial(spin, isa, 200_000)] * 2
+                loop_s, loops_s = (at_once(lambda loop: loop(), *loops[:count]) for count in (1, 2))
+                for name, ratio in zip(
+                    ratios, (one_s / both_s, 2 * one_s / calls_s, 2 * loop_s / loops_s), strict=True
+                ):
+                    ratios[name].append(ratio)
+            results[shape] = {name: round(statistics.median(values), 3) for name, values in ratios.items()}
+            print(f"{shape:8} {results[shape]}")
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="minilm-l6")
@@ -115,10 +153,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--per-token", action="store_true", help="scales for each token beside the static ones")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--scaling", action="store_true", help="two threads against one, on the first instruction set")
     args = parser.parse_args()
     isas = args.isa or [name for name in instruction_sets() if name != "portable"]
     loop = "avx512_vnni" if "avx512_vnni" in instruction_sets() else isas[0]
     layers, hidden, inner, heads = SIZES[args.size]
+    if args.scaling:
+        weights = random_weights(layers, hidden, inner, heads, per_token=False)
+        print(json.dumps({"size": args.size, "isa": isas[0], "scaling": scaling(weights, isas[0], args.rounds)}))
+        return
     encoders = {}
     for per_token in [False, True][: 1 + args.per_token]:
         weights = random_weights(layers, hidden, inner, heads, per_token=per_token)

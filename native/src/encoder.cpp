@@ -15,6 +15,11 @@ namespace {
 constexpr std::size_t kChunkRows = 224;
 // Threads share the columns of a layer, not its rows, below this number of blocks of rows for each.
 constexpr std::size_t kFewBlocks = 2;
+// Where threads share rows, they are dealt out in so many at once, or in blocks where those are smaller: with 32 at once
+// one of two threads has a fifth more of a batch of 352 tokens.
+constexpr std::size_t kDealtRows = 16;
+// Attention is cut into so many tasks for each thread: enough to even out lengths, few enough that taking one costs little.
+constexpr std::size_t kHeadTasks = 16;
 constexpr float kLeastSquare = 1e-12f;  // below the squared length of any vector that an encoder puts out
 
 constexpr std::size_t row_floats(std::size_t floats) { return row_bytes(floats * sizeof(float)) / sizeof(float); }
@@ -228,9 +233,10 @@ class Encoder::Pass {
     if (threads > 1 && blocks < kFewBlocks * threads) return work(Stage{{0, rows}, 0, true});
     std::size_t chunks = (rows + kChunkRows - 1) / kChunkRows;
     if (threads > 1) chunks = round_up(chunks, threads);
+    const std::size_t step = threads > 1 ? std::min(kDealtRows, k_.row_block) : k_.row_block;
+    const std::size_t steps = (rows + step - 1) / step;
     e_.pool_.for_each(chunks, [&](std::size_t i, std::size_t thread) {
-      const Range chunk{blocks * i / chunks * k_.row_block,
-                        std::min(rows, blocks * (i + 1) / chunks * k_.row_block)};
+      const Range chunk{steps * i / chunks * step, std::min(rows, steps * (i + 1) / chunks * step)};
       work(Stage{chunk, thread, false});
     });
   }
@@ -316,7 +322,7 @@ class Encoder::Pass {
   template <class Attend>
   void for_heads(Attend attend) {
     const std::size_t items = batch_.sequences * e_.heads_;
-    const std::size_t parts = e_.pool_.threads() == 1 ? 1 : std::min(items, ThreadPool::kMostTasks);
+    const std::size_t parts = e_.pool_.threads() == 1 ? 1 : std::min(items, kHeadTasks * e_.pool_.threads());
     e_.pool_.for_each(parts, [&](std::size_t part, std::size_t thread) {
       for (std::size_t item = items * part / parts; item < items * (part + 1) / parts; ++item)
         attend(item / e_.heads_, item % e_.heads_, w_.threads[thread].attention.data());

@@ -2,14 +2,14 @@
 //
 //   phases [isa] [sequences] [tokens of each] [threads] [hidden] [layers] [rounds]
 //
-// Needs no counters of the processor, which virtual machines seldom have. With several threads it counts what all spend.
+// Medians; needs no counters of the processor, which virtual machines seldom have. With several threads, phases add up
+// what all of them spend.
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <memory>
 #include <string>
 #include <tuple>
@@ -21,13 +21,6 @@
 using namespace octavo;
 
 namespace {
-
-// This thread's own processor time: what else the machine does is not counted.
-std::int64_t thread_ns() {
-  timespec now;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return std::int64_t{1'000'000'000} * now.tv_sec + now.tv_nsec;
-}
 
 std::int64_t wall_ns() {
   return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -42,9 +35,9 @@ std::array<std::atomic<std::int64_t>, kPhases> spent_ns{};
 
 template <class Work>
 void timed(Phase phase, Work work) {
-  const std::int64_t start = thread_ns();
+  const std::int64_t start = wall_ns();
   work();
-  spent_ns[phase] += thread_ns() - start;
+  spent_ns[phase] += wall_ns() - start;
 }
 
 Phase of_sum(const Linear& layer) { return layer.inputs > layer.outputs ? ffn2 : attention_output; }
@@ -79,17 +72,16 @@ Kernels watched(const Kernels& kernels) {
 }
 
 double ms_of(Encoder& encoder, const OwnedBatch& batch) {
-  const auto clock = encoder.threads() == 1 ? thread_ns : wall_ns;
-  const std::int64_t start = clock();
+  const std::int64_t start = wall_ns();
   answer(encoder, batch);
-  return static_cast<double>(clock() - start) / 1e6;
+  return static_cast<double>(wall_ns() - start) / 1e6;
 }
 
 // Milliseconds that a billion of integer products take at the least, of the instruction set that shares are told in.
 double ms_of_peak(const Kernels& kernels) {
-  const std::int64_t start = thread_ns();
+  const std::int64_t start = wall_ns();
   const std::uint64_t products = kernels.spin(2000);
-  return static_cast<double>(thread_ns() - start) / 1e6 / static_cast<double>(products) * 1e9;
+  return static_cast<double>(wall_ns() - start) / 1e6 / static_cast<double>(products) * 1e9;
 }
 
 double median(std::vector<double> values) {
@@ -103,7 +95,7 @@ struct Contender {
       : plain(model, kernels, threads), under_watch(model, table, threads) {}
   Encoder plain, under_watch;
   std::vector<double> plain_ms, watched_ms, share;
-  std::array<double, kPhases> phase_ms{};
+  std::array<std::vector<double>, kPhases> phase_ms;
 };
 
 }  // namespace
@@ -139,7 +131,7 @@ int main(int count, char** arguments) {
       one->watched_ms.push_back(watched_ms);
       one->share.push_back(peak_ms / plain_ms);
       for (std::size_t phase = 0; phase < kPhases; ++phase)
-        one->phase_ms[phase] += static_cast<double>(spent_ns[phase]) / 1e6 / static_cast<double>(rounds);
+        one->phase_ms[phase].push_back(static_cast<double>(spent_ns[phase]) / 1e6);
     }
     if (round >= 3) ratios.push_back(contenders[1]->plain_ms.back() / contenders[0]->plain_ms.back());
   }
@@ -151,12 +143,11 @@ int main(int count, char** arguments) {
   const auto& [left, right] = std::tie(*contenders[0], *contenders[1]);
   line("ms", median(left.plain_ms), median(right.plain_ms));
   line("share of the peak", median(left.share), median(right.share));
-  for (std::size_t phase = 0; phase < kPhases; ++phase) line(kNames[phase], left.phase_ms[phase], right.phase_ms[phase]);
+  for (std::size_t phase = 0; phase < kPhases; ++phase) line(kNames[phase], median(left.phase_ms[phase]), median(right.phase_ms[phase]));
   const auto rest = [&](const Contender& one) {
-    double sum = 0, all = 0;
-    for (double ms : one.phase_ms) sum += ms;
-    for (double ms : one.watched_ms) all += ms / static_cast<double>(rounds);
-    return all * static_cast<double>(threads) - sum;
+    double sum = 0;
+    for (const auto& ms : one.phase_ms) sum += median(ms);
+    return median(one.watched_ms) * static_cast<double>(threads) - sum;
   };
   line("between them", rest(left), rest(right));
 }
