@@ -11,12 +11,35 @@
 //            as many products as the processor can do, out of registers where that is possible
 #pragma once
 
+#include <utility>
+
 #include "elementary.h"
 #include "kernels.h"
 #include "rows.h"
 
 namespace octavo {
 namespace {
+
+using BlockOfSums = void (*)(const std::uint8_t* a, std::size_t stride, const std::int8_t* columns,
+                             const std::int32_t* start, std::size_t groups, std::int32_t* out);
+
+template <class Dot, std::size_t... kBefore>
+inline BlockOfSums block_of(std::size_t count, std::index_sequence<kBefore...>) {
+  static constexpr BlockOfSums kBlocks[] = {Dot::template block<kBefore + 1>...};
+  return kBlocks[count - 1];
+}
+
+// `sums` by Dot::block<count>, which has kColumns outputs of a panel and `count` times kRowsTogether rows: a number that
+// is known when it is compiled, so that its sums stay in registers.
+template <class Dot>
+inline void sums_in_blocks(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
+                           const std::int32_t* start, std::size_t groups, std::int32_t* out) {
+  constexpr std::size_t kMost = Dot::kRows / Dot::kRowsTogether;
+  const std::size_t count = (rows + Dot::kRowsTogether - 1) / Dot::kRowsTogether;
+  const BlockOfSums block = block_of<Dot>(count, std::make_index_sequence<kMost>());
+  for (std::size_t column = 0; column < kPanel; column += Dot::kColumns)
+    block(a, stride, panel + column * 4, start + column, groups, out + column);
+}
 
 // The products of `sums` itself, on a block that stays in the nearest cache: for a `Dot` without a loop of its own.
 template <class Dot>
