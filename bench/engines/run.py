@@ -38,7 +38,7 @@ from octavo.errors import EngineError, InputError, OctavoError
 from octavo.progress import Progress
 
 _QUICK = Effort(rounds=30, case_s=35.0, singles=16, stream=256)
-_PART = Effort(rounds=30, case_s=25.0, singles=8, stream=256)
+_PART = Effort(rounds=30, case_s=15.0, singles=8, stream=256)
 _WHOLE = Effort(rounds=40, case_s=60.0, singles=32, stream=256)
 _SLOW_TO_BUILD = ("torch-fp32-compiled",)  # minutes of compiling: left out of a quick run unless it is named
 
