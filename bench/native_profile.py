@@ -6,8 +6,8 @@
 Rounds of the engine alternate with a loop of integer products and nothing else (`avx512_vnni`, unless the machine lacks
 it), and both count the thread's own processor time, so that other work on the machine disturbs the share least. With
 several threads wall-clock time counts, and the share is of as many such loops. `--scaling` says how many times the work
-of one thread two threads do, beside two callers of one thread each, and two bare loops: what the machine gives. The last
-line is JSON.
+of one thread two threads do, beside two callers of one thread each, and two bare loops: what the machine gives. The
+last line is JSON.
 """
 
 from __future__ import annotations
@@ -114,36 +114,55 @@ def measure(encoders: dict[str, Any], made: list[TokenBatch], isa: str, args: ar
 
 
 def scaling(weights: ModelWeights, isa: str, rounds: int) -> dict[str, dict[str, float]]:
-    """Return, for each shape, how many times the work of one thread two threads do; medians of ratios within rounds."""
+    """Return, for each shape, how many times the work of one thread two threads do; medians of ratios within rounds.
+
+    "own time" counts each thread's processor time: near 2 there and lower by the clock, something else had the cores;
+    low in both, the two cores hold each other up.
+    """
     alone, other, both = (
         encoder_from_weights(weights, NO_OFFSET, LONGEST, isa=isa, threads=threads) for threads in (1, 1, 2)
     )
     results = {}
     with ThreadPoolExecutor(2) as pool:
+
+        def at_once(jobs: list[Callable[[], object]]) -> tuple[float, float]:
+            start = time.perf_counter()
+            own_s = list(pool.map(_own_s, jobs))
+            return time.perf_counter() - start, statistics.mean(own_s)
+
         for shape in ("b1", "b8", "b32", "8 x 94"):
             made = batches(*SHAPES[shape])
-
-            def run(encoder: Any, made: list[TokenBatch] = made) -> None:
-                for batch in made:
-                    encoder.run(batch.ids, batch.offsets, None, None)
-
-            def at_once(work: Callable[[Any], object], *arguments: Any) -> float:
-                start = time.perf_counter()
-                list(pool.map(work, arguments))
-                return time.perf_counter() - start
-
-            ratios: dict[str, list[float]] = {"one call on two threads": [], "two calls": [], "two loops": []}
+            one, second, shared = (partial(_run_all, encoder, made) for encoder in (alone, other, both))
+            loop = partial(spin, isa, 200_000)
+            ratios: dict[str, list[float]] = {}
             for _ in range(rounds):
-                one_s, both_s, calls_s = at_once(run, alone), at_once(run, both), at_once(run, alone, other)
-                loops = [partial(spin, isa, 200_000)] * 2
-                loop_s, loops_s = (at_once(lambda loop: loop(), *loops[:count]) for count in (1, 2))
-                for name, ratio in zip(
-                    ratios, (one_s / both_s, 2 * one_s / calls_s, 2 * loop_s / loops_s), strict=True
-                ):
-                    ratios[name].append(ratio)
+                (one_s, one_own_s), (shared_s, _), (calls_s, calls_own_s) = map(
+                    at_once, ([one], [shared], [one, second])
+                )
+                (loop_s, loop_own_s), (loops_s, loops_own_s) = map(at_once, ([loop], [loop, loop]))
+                for name, ratio in {
+                    "one call on two threads": one_s / shared_s,
+                    "two calls": 2 * one_s / calls_s,
+                    "two calls, own time": 2 * one_own_s / calls_own_s,
+                    "two loops": 2 * loop_s / loops_s,
+                    "two loops, own time": 2 * loop_own_s / loops_own_s,
+                }.items():
+                    ratios.setdefault(name, []).append(ratio)
             results[shape] = {name: round(statistics.median(values), 3) for name, values in ratios.items()}
             print(f"{shape:8} {results[shape]}")
     return results
+
+
+def _run_all(encoder: Any, made: list[TokenBatch]) -> None:
+    for batch in made:
+        encoder.run(batch.ids, batch.offsets, None, None)
+
+
+def _own_s(job: Callable[[], object]) -> float:
+    """Run a job, and return the processor time that this thread spent on it."""
+    start = time.thread_time()
+    job()
+    return time.thread_time() - start
 
 
 def main() -> None:
