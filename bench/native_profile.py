@@ -1,10 +1,13 @@
 """How near the native engine comes to what this processor can multiply, on random weights of a real model's size.
 
     python bench/native_profile.py --size minilm-l6 --threads 1
+    python bench/native_profile.py --scaling
 
 Rounds of the engine alternate with a loop of integer products and nothing else (`avx512_vnni`, unless the machine lacks
 it), and both count the thread's own processor time, so that other work on the machine disturbs the share least. With
-several threads wall-clock time counts, and the share is of as many such loops. The last line is JSON.
+several threads wall-clock time counts, and the share is of as many such loops. `--scaling` says how many times the work
+of one thread two threads do, beside two callers of one thread each, and two bare loops: what the machine gives. The
+last line is JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,6 +113,58 @@ def measure(encoders: dict[str, Any], made: list[TokenBatch], isa: str, args: ar
     return {"ms": {name: 1e3 * statistics.median(t) for name, t in times.items()}, "peak": statistics.median(peaks)}
 
 
+def scaling(weights: ModelWeights, isa: str, rounds: int) -> dict[str, dict[str, float]]:
+    """Return, for each shape, how many times the work of one thread two threads do; medians of ratios within rounds.
+
+    "own time" counts each thread's processor time: near 2 there and lower by the clock, something else had the cores;
+    low in both, the two cores hold each other up.
+    """
+    alone, other, both = (
+        encoder_from_weights(weights, NO_OFFSET, LONGEST, isa=isa, threads=threads) for threads in (1, 1, 2)
+    )
+    results = {}
+    with ThreadPoolExecutor(2) as pool:
+
+        def at_once(jobs: list[Callable[[], object]]) -> tuple[float, float]:
+            start = time.perf_counter()
+            own_s = list(pool.map(_own_s, jobs))
+            return time.perf_counter() - start, statistics.mean(own_s)
+
+        for shape in ("b1", "b8", "b32", "8 x 94"):
+            made = batches(*SHAPES[shape])
+            one, second, shared = (partial(_run_all, encoder, made) for encoder in (alone, other, both))
+            loop = partial(spin, isa, 200_000)
+            ratios: dict[str, list[float]] = {}
+            for _ in range(rounds):
+                (one_s, one_own_s), (shared_s, _), (calls_s, calls_own_s) = map(
+                    at_once, ([one], [shared], [one, second])
+                )
+                (loop_s, loop_own_s), (loops_s, loops_own_s) = map(at_once, ([loop], [loop, loop]))
+                for name, ratio in {
+                    "one call on two threads": one_s / shared_s,
+                    "two calls": 2 * one_s / calls_s,
+                    "two calls, own time": 2 * one_own_s / calls_own_s,
+                    "two loops": 2 * loop_s / loops_s,
+                    "two loops, own time": 2 * loop_own_s / loops_own_s,
+                }.items():
+                    ratios.setdefault(name, []).append(ratio)
+            results[shape] = {name: round(statistics.median(values), 3) for name, values in ratios.items()}
+            print(f"{shape:8} {results[shape]}")
+    return results
+
+
+def _run_all(encoder: Any, made: list[TokenBatch]) -> None:
+    for batch in made:
+        encoder.run(batch.ids, batch.offsets, None, None)
+
+
+def _own_s(job: Callable[[], object]) -> float:
+    """Run a job, and return the processor time that this thread spent on it."""
+    start = time.thread_time()
+    job()
+    return time.thread_time() - start
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="minilm-l6")
@@ -115,10 +172,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--per-token", action="store_true", help="scales for each token beside the static ones")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--scaling", action="store_true", help="two threads against one, on the first instruction set")
     args = parser.parse_args()
     isas = args.isa or [name for name in instruction_sets() if name != "portable"]
     loop = "avx512_vnni" if "avx512_vnni" in instruction_sets() else isas[0]
     layers, hidden, inner, heads = SIZES[args.size]
+    if args.scaling:
+        weights = random_weights(layers, hidden, inner, heads, per_token=False)
+        print(json.dumps({"size": args.size, "isa": isas[0], "scaling": scaling(weights, isas[0], args.rounds)}))
+        return
     encoders = {}
     for per_token in [False, True][: 1 + args.per_token]:
         weights = random_weights(layers, hidden, inner, heads, per_token=per_token)

@@ -13,6 +13,11 @@ BATCHES = (1, 8, 32, 64, OFFLINE)
 THREADS = (1, 2)
 # On two threads a quick run has the native engine and what came nearest to it.
 _QUICK_ON_TWO = ("native", "ctranslate2-int8", "openvino-packed", "openvino-int8", "onnxruntime-u8-packed")
+# A part has those that come near, and none that takes long to prepare.
+_PART_PEERS = (
+    "native", "native-vnni", "native-per-token", "ctranslate2-int8", "openvino-packed", "openvino-packed-bf16",
+    "openvino-int8-dynamic", "openvino-bf16", "onnxruntime-u8-packed",
+)  # fmt: skip
 _FEWEST_IN_STREAM = 64
 _TEXT_BATCHES = (1, 32, OFFLINE)
 _MOST_TOKENS_WIDE = 8192  # a batch of 12 layers of 768 with more takes a float engine half a minute
@@ -94,6 +99,18 @@ def quick_cells(peers: Sequence[str]) -> list[Cell]:
         Cell("minilm-l6", 2, 2, (stream,), nearest),
         Cell("minilm-l6", 2, 1, (stream, scaling), ours),
     ]
+
+
+PARTS = {
+    "wide": ("12x768", (Case("short", 1), Case("short", 32))),
+    "passages": ("minilm-l6", (Case("passages-94", 8), Case("passages-256", 8))),
+}
+
+
+def part_cells(part: str, peers: Sequence[str] | None) -> list[Cell]:
+    """Return what the goals of one name in `PARTS` rest on; `peers` None for those that come near."""
+    model, cases = PARTS[part]
+    return [Cell(model, 1, 1, cases, tuple(peers or _PART_PEERS))]
 
 
 def all_cells(

@@ -1,6 +1,7 @@
 """One command, one run: every model, peer and case, interleaved, with the goals beside what was reached.
 
     python -m bench.engines --quick                        MiniLM-L6 and the quoted numbers, below 10 minutes
+    python -m bench.engines --part wide                    12 layers of 768, or `passages` of 94 and 256: minutes
     python -m bench.engines                                the whole grid, hours
     python -m bench.engines --models 12x768 --traces short --batches 1 32 --threads 1
 
@@ -26,7 +27,7 @@ import msgspec
 from bench.engines.cell import CellOrder, CellResult, steps_of
 from bench.engines.models import MODELS
 from bench.engines.peers import PEERS
-from bench.engines.plan import BATCHES, THREADS, Cell, Effort, all_cells, quick_cells
+from bench.engines.plan import BATCHES, PARTS, THREADS, Cell, Effort, all_cells, part_cells, quick_cells
 from bench.engines.plot import figure
 from bench.engines.summary import goals_of, summary_of
 from bench.engines.table import goal_table, missing_lines, report
@@ -37,6 +38,7 @@ from octavo.errors import EngineError, InputError, OctavoError
 from octavo.progress import Progress
 
 _QUICK = Effort(rounds=30, case_s=35.0, singles=16, stream=256)
+_PART = Effort(rounds=30, case_s=15.0, singles=8, stream=256)
 _WHOLE = Effort(rounds=40, case_s=60.0, singles=32, stream=256)
 _SLOW_TO_BUILD = ("torch-fp32-compiled",)  # minutes of compiling: left out of a quick run unless it is named
 
@@ -163,6 +165,8 @@ def _environment(threads: int, folder: Path) -> dict[str, str]:
 
 
 def _cells(options: argparse.Namespace) -> list[Cell]:
+    if options.part:
+        return part_cells(options.part, options.peers)
     slow = () if options.peers or not options.quick else _SLOW_TO_BUILD
     peers = [name for name in options.peers or PEERS if name not in slow]
     if options.quick:
@@ -171,7 +175,7 @@ def _cells(options: argparse.Namespace) -> list[Cell]:
 
 
 def _effort(options: argparse.Namespace) -> Effort:
-    effort = _QUICK if options.quick else _WHOLE
+    effort = _PART if options.part else _QUICK if options.quick else _WHOLE
     given = {name: getattr(options, name) for name in ("rounds", "case_s") if getattr(options, name)}
     return msgspec.structs.replace(effort, **given)
 
@@ -195,7 +199,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.engines", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="MiniLM-L6 and the quoted numbers alone")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="MiniLM-L6 and the quoted numbers alone")
+    size.add_argument("--part", choices=PARTS, help="what some of the other goals rest on, with the nearest peers")
     parser.add_argument("--out", type=Path, default=Path("runs/bench-engines"))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--traces", nargs="+", choices=TRACES, default=list(TRACES))

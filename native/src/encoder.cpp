@@ -15,7 +15,14 @@ namespace {
 constexpr std::size_t kChunkRows = 224;
 // Threads share the columns of a layer, not its rows, below this number of blocks of rows for each.
 constexpr std::size_t kFewBlocks = 2;
+// Where threads share rows, they are dealt out in so many at once, or in blocks where those are smaller: with 32 at once
+// one of two threads has a fifth more of a batch of 352 tokens.
+constexpr std::size_t kDealtRows = 16;
+// Attention is cut into so many tasks for each thread: enough to even out lengths, few enough that taking one costs little.
+constexpr std::size_t kHeadTasks = 16;
 constexpr float kLeastSquare = 1e-12f;  // below the squared length of any vector that an encoder puts out
+
+constexpr std::size_t row_floats(std::size_t floats) { return row_bytes(floats * sizeof(float)) / sizeof(float); }
 
 Array<float> padded_table(const std::vector<float>& values, std::size_t width) {
   const std::size_t rows = values.size() / width, stride = round_up(width, kPanel);
@@ -143,8 +150,9 @@ class Encoder::Pass {
         k_(encoder.kernels_),
         batch_(batch),
         w_(workspace),
-        stride_(round_up(e_.hidden_, kPanel)),
-        level_stride_(round_up(e_.hidden_, kInputAlign)),
+        columns_(round_up(e_.hidden_, kPanel)),
+        stride_(row_floats(columns_)),
+        level_stride_(row_bytes(e_.hidden_)),
         reads_(e_.outputs(batch)) {
     make_room();
   }
@@ -176,7 +184,7 @@ class Encoder::Pass {
   void make_room() {
     const std::size_t tokens = batch_.tokens;
     w_.states.need(tokens * stride_);
-    w_.qkv.need(tokens * round_up(3 * e_.hidden_, kPanel));
+    w_.qkv.need(tokens * row_floats(round_up(3 * e_.hidden_, kPanel)));
     w_.context.need(tokens * stride_);
     w_.levels.need(tokens, level_stride_);
     w_.read_states.need(reads_ * stride_);
@@ -193,12 +201,13 @@ class Encoder::Pass {
       per_token |= layer.ffn2.quantizer.per_token;
     }
     const std::size_t threads = e_.pool_.threads();
-    const std::size_t most = std::max(kChunkRows + 2 * k_.row_block, kFewBlocks * threads * k_.row_block);
+    const std::size_t together = kFewBlocks * threads * k_.row_block;  // rows that all threads work on, at the most
+    const std::size_t most = std::max(kChunkRows + 2 * k_.row_block, together);
     const std::size_t chunk = std::min(std::max(tokens, reads_), most);
     w_.threads.resize(threads);
     for (ThreadScratch& scratch : w_.threads) {
-      scratch.inner.need(chunk, inner);
-      if (per_token) scratch.inner_floats.need(chunk * inner);
+      scratch.inner.need(chunk, row_bytes(inner));
+      if (per_token) scratch.inner_floats.need(std::max(kFloatRows, together) * row_floats(inner));
       scratch.attention.need(attention_scratch(longest, head_size()));
     }
   }
@@ -224,9 +233,10 @@ class Encoder::Pass {
     if (threads > 1 && blocks < kFewBlocks * threads) return work(Stage{{0, rows}, 0, true});
     std::size_t chunks = (rows + kChunkRows - 1) / kChunkRows;
     if (threads > 1) chunks = round_up(chunks, threads);
+    const std::size_t step = threads > 1 ? std::min(kDealtRows, k_.row_block) : k_.row_block;
+    const std::size_t steps = (rows + step - 1) / step;
     e_.pool_.for_each(chunks, [&](std::size_t i, std::size_t thread) {
-      const Range chunk{blocks * i / chunks * k_.row_block,
-                        std::min(rows, blocks * (i + 1) / chunks * k_.row_block)};
+      const Range chunk{steps * i / chunks * step, std::min(rows, steps * (i + 1) / chunks * step)};
       work(Stage{chunk, thread, false});
     });
   }
@@ -255,15 +265,15 @@ class Encoder::Pass {
   void embed_token(std::size_t token, std::size_t place, const FloatRows& states) {
     const std::int64_t segment = batch_.segments == nullptr ? 0 : batch_.segments[token];
     const std::int64_t row = static_cast<std::int64_t>(place) + e_.position_offset_ + segment * e_.segment_stride_;
-    const float* word = e_.words_.data() + static_cast<std::size_t>(batch_.ids[token]) * stride_;
-    const float* position = e_.position_table_.data() + static_cast<std::size_t>(row) * stride_;
+    const float* word = e_.words_.data() + static_cast<std::size_t>(batch_.ids[token]) * columns_;
+    const float* position = e_.position_table_.data() + static_cast<std::size_t>(row) * columns_;
     float* state = states.row(token);
-    for (std::size_t c = 0; c < stride_; ++c) state[c] = word[c] + position[c];
+    for (std::size_t c = 0; c < columns_; ++c) state[c] = word[c] + position[c];
   }
 
   void whole_layer(const Layer& layer, const FloatRows& states, const Quantizer* next) {
     const Linear& qkv = layer.qkv.front();
-    const FloatRows projected{w_.qkv.data(), qkv.padded_outputs()};
+    const FloatRows projected{w_.qkv.data(), row_floats(qkv.padded_outputs())};
     for_chunks(batch_.tokens, [&](const Stage& stage) {
       for_panels(stage, qkv, [&](Range panels) {
         k_.linear(qkv, levels_for(qkv), projected, stage.rows, panels);
@@ -291,7 +301,7 @@ class Encoder::Pass {
       if (levels.scales != nullptr) read_levels.scales[i] = levels.scales[read(i)];
     }
     const FloatRows query{w_.read_query.data(), stride_};
-    const FloatRows projected{w_.qkv.data(), kv.padded_outputs()};
+    const FloatRows projected{w_.qkv.data(), row_floats(kv.padded_outputs())};
     for_chunks(reads_, [&](const Stage& stage) {
       for_panels(stage, q, [&](Range panels) { k_.linear(q, read_levels, query, stage.rows, panels); });
     });
@@ -312,7 +322,7 @@ class Encoder::Pass {
   template <class Attend>
   void for_heads(Attend attend) {
     const std::size_t items = batch_.sequences * e_.heads_;
-    const std::size_t parts = e_.pool_.threads() == 1 ? 1 : std::min(items, ThreadPool::kMostTasks);
+    const std::size_t parts = e_.pool_.threads() == 1 ? 1 : std::min(items, kHeadTasks * e_.pool_.threads());
     e_.pool_.for_each(parts, [&](std::size_t part, std::size_t thread) {
       for (std::size_t item = items * part / parts; item < items * (part + 1) / parts; ++item)
         attend(item / e_.heads_, item % e_.heads_, w_.threads[thread].attention.data());
@@ -345,16 +355,16 @@ class Encoder::Pass {
     const LevelRows in = rows_from(levels, stage.rows.begin);
     const FloatRows out = {states.row(stage.rows.begin), states.stride};
     ThreadScratch& scratch = w_.threads[stage.thread];
-    const LevelRows inner = scratch.inner.rows(ffn2.padded_inputs(), quantizer.per_token);
-    if (quantizer.per_token) {
-      const FloatRows floats{scratch.inner_floats.data(), ffn1.padded_outputs()};
+    const LevelRows inner = scratch.inner.rows(row_bytes(ffn2.padded_inputs()), quantizer.per_token);
+    const FloatRows floats{scratch.inner_floats.data(), row_floats(ffn1.padded_outputs())};
+    if (quantizer.per_token && stage.together) {  // no thread sees a whole row
       for_panels(stage, ffn1, [&](Range panels) {
         k_.linear_activate(ffn1, e_.activation_, in, floats, rows, panels);
       });
       k_.quantize(floats, quantizer, inner, rows);
     } else {
       for_panels(stage, ffn1, [&](Range panels) {
-        k_.linear_activate_quantize(ffn1, e_.activation_, in, quantizer, inner, rows, panels);
+        k_.linear_activate_quantize(ffn1, e_.activation_, in, quantizer, floats, inner, rows, panels);
       });
     }
     for_panels(stage, ffn2, [&](Range panels) { k_.linear_add(ffn2, inner, out, rows, panels); });
@@ -410,7 +420,7 @@ class Encoder::Pass {
   const Kernels& k_;
   const Batch& batch_;
   Workspace& w_;
-  std::size_t stride_, level_stride_, reads_;
+  std::size_t columns_, stride_, level_stride_, reads_;
 };
 
 void Encoder::run(const Batch& batch, float* output) {

@@ -8,6 +8,8 @@ namespace {
 // 2 * 128 * 127 = 32512, below 2^15: exact, as weights leave -128 unused.
 struct Avx2Dot {
   static constexpr std::size_t kRows = 4;
+  static constexpr std::size_t kColumns = 16;
+  static constexpr std::size_t kRowsTogether = 1;
   static constexpr std::uint8_t kZero = 0;
   static void begin() {}
   static void end() {}
@@ -51,11 +53,7 @@ struct Avx2Dot {
 
   static void sums(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
                    const std::int32_t* start, std::size_t groups, std::int32_t* out) {
-    using Block = void (*)(const std::uint8_t*, std::size_t, const std::int8_t*, const std::int32_t*, std::size_t,
-                           std::int32_t*);
-    static constexpr Block kBlocks[kRows] = {block<1>, block<2>, block<3>, block<4>};
-    for (std::size_t column = 0; column < kPanel; column += 16)
-      kBlocks[rows - 1](a, stride, panel + column * 4, start + column, groups, out + column);
+    sums_in_blocks<Avx2Dot>(a, stride, rows, panel, start, groups, out);
   }
 };
 

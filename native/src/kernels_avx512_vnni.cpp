@@ -6,6 +6,8 @@ namespace {
 
 struct Avx512VnniDot {
   static constexpr std::size_t kRows = 14;  // 28 sums, 2 weights and 1 row: all but one of the registers
+  static constexpr std::size_t kColumns = 32;
+  static constexpr std::size_t kRowsTogether = 1;
   static constexpr std::uint8_t kZero = 128;
   static void begin() {}
   static void end() {}
@@ -50,11 +52,7 @@ struct Avx512VnniDot {
 
   static void sums(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
                    const std::int32_t* start, std::size_t groups, std::int32_t* out) {
-    using Block = void (*)(const std::uint8_t*, std::size_t, const std::int8_t*, const std::int32_t*, std::size_t,
-                           std::int32_t*);
-    static constexpr Block kBlocks[kRows] = {block<1>, block<2>,  block<3>,  block<4>,  block<5>,  block<6>,  block<7>,
-                                             block<8>, block<9>, block<10>, block<11>, block<12>, block<13>, block<14>};
-    kBlocks[rows - 1](a, stride, panel, start, groups, out);
+    sums_in_blocks<Avx512VnniDot>(a, stride, rows, panel, start, groups, out);
   }
 
   // Sixteen sums that wait for nothing but themselves: more than the instruction's latency needs.

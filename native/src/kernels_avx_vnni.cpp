@@ -6,6 +6,8 @@ namespace {
 
 struct AvxVnniDot {
   static constexpr std::size_t kRows = 6;  // 12 sums, 2 weights and 1 row: all but one of the registers
+  static constexpr std::size_t kColumns = 16;
+  static constexpr std::size_t kRowsTogether = 1;
   static constexpr std::uint8_t kZero = 128;
   static void begin() {}
   static void end() {}
@@ -46,11 +48,7 @@ struct AvxVnniDot {
 
   static void sums(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
                    const std::int32_t* start, std::size_t groups, std::int32_t* out) {
-    using Block = void (*)(const std::uint8_t*, std::size_t, const std::int8_t*, const std::int32_t*, std::size_t,
-                           std::int32_t*);
-    static constexpr Block kBlocks[kRows] = {block<1>, block<2>, block<3>, block<4>, block<5>, block<6>};
-    for (std::size_t column = 0; column < kPanel; column += 16)
-      kBlocks[rows - 1](a, stride, panel + column * 4, start + column, groups, out + column);
+    sums_in_blocks<AvxVnniDot>(a, stride, rows, panel, start, groups, out);
   }
 
   // Twelve sums that wait for nothing but themselves: more than the instruction's latency needs.

@@ -8,6 +8,8 @@ namespace {
 
 struct NeonDotprodDot {
   static constexpr std::size_t kRows = 4;  // 16 sums of 16 outputs, 4 weights, 4 rows
+  static constexpr std::size_t kColumns = 16;
+  static constexpr std::size_t kRowsTogether = 1;
   static constexpr std::uint8_t kZero = 0;
   static void begin() {}
   static void end() {}
@@ -52,11 +54,7 @@ struct NeonDotprodDot {
 
   static void sums(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
                    const std::int32_t* start, std::size_t groups, std::int32_t* out) {
-    using Block = void (*)(const std::uint8_t*, std::size_t, const std::int8_t*, const std::int32_t*, std::size_t,
-                           std::int32_t*);
-    static constexpr Block kBlocks[kRows] = {block<1>, block<2>, block<3>, block<4>};
-    for (std::size_t column = 0; column < kPanel; column += 16)
-      kBlocks[rows - 1](a, stride, panel + column * 4, start + column, groups, out + column);
+    sums_in_blocks<NeonDotprodDot>(a, stride, rows, panel, start, groups, out);
   }
 };
 

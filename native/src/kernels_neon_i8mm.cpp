@@ -10,8 +10,9 @@ namespace {
 // are zipped into [output][8]; rows are read as they are, 8 levels at a time, two rows to a vector.
 struct NeonI8mmDot {
   static constexpr std::size_t kRows = 8;
+  static constexpr std::size_t kColumns = 8;
+  static constexpr std::size_t kRowsTogether = 2;  // what is behind the last row is there, and nobody looks at it
   static constexpr std::uint8_t kZero = 0;
-  static constexpr int kPairs = kRows / 2;  // of rows: what is behind the last row is there, and nobody looks at it
   static void begin() {}
   static void end() {}
   static std::uint64_t spin(std::uint64_t rounds) { return spin_sums<NeonI8mmDot>(rounds); }
@@ -58,11 +59,7 @@ struct NeonI8mmDot {
 
   static void sums(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
                    const std::int32_t* start, std::size_t groups, std::int32_t* out) {
-    using Block = void (*)(const std::uint8_t*, std::size_t, const std::int8_t*, const std::int32_t*, std::size_t,
-                           std::int32_t*);
-    static constexpr Block kBlocks[kPairs] = {block<1>, block<2>, block<3>, block<4>};
-    for (std::size_t column = 0; column < kPanel; column += 8)
-      kBlocks[(rows - 1) / 2](a, stride, panel + column * 4, start + column, groups, out + column);
+    sums_in_blocks<NeonI8mmDot>(a, stride, rows, panel, start, groups, out);
   }
 };
 

@@ -11,11 +11,35 @@
 //            as many products as the processor can do, out of registers where that is possible
 #pragma once
 
+#include <utility>
+
 #include "elementary.h"
 #include "kernels.h"
+#include "rows.h"
 
 namespace octavo {
 namespace {
+
+using BlockOfSums = void (*)(const std::uint8_t* a, std::size_t stride, const std::int8_t* columns,
+                             const std::int32_t* start, std::size_t groups, std::int32_t* out);
+
+template <class Dot, std::size_t... kBefore>
+inline BlockOfSums block_of(std::size_t count, std::index_sequence<kBefore...>) {
+  static constexpr BlockOfSums kBlocks[] = {Dot::template block<kBefore + 1>...};
+  return kBlocks[count - 1];
+}
+
+// `sums` by Dot::block<count>, which has kColumns outputs of a panel and `count` times kRowsTogether rows: a number that
+// is known when it is compiled, so that its sums stay in registers.
+template <class Dot>
+inline void sums_in_blocks(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
+                           const std::int32_t* start, std::size_t groups, std::int32_t* out) {
+  constexpr std::size_t kMost = Dot::kRows / Dot::kRowsTogether;
+  const std::size_t count = (rows + Dot::kRowsTogether - 1) / Dot::kRowsTogether;
+  const BlockOfSums block = block_of<Dot>(count, std::make_index_sequence<kMost>());
+  for (std::size_t column = 0; column < kPanel; column += Dot::kColumns)
+    block(a, stride, panel + column * 4, start + column, groups, out + column);
+}
 
 // The products of `sums` itself, on a block that stays in the nearest cache: for a `Dot` without a loop of its own.
 template <class Dot>
@@ -95,9 +119,38 @@ void linear_activate_as(const Linear& layer, const LevelRows& in, const FloatRow
   });
 }
 
+// The rows stay in the second cache as floats, and their largest values fall out on the way there.
+template <class Dot, Activation kind>
+void linear_activate_quantize_rows(const Linear& layer, const LevelRows& in, const Quantizer& next,
+                                   const FloatRows& floats, const LevelRows& out, Range rows, Range panels) {
+  alignas(64) float largest[kFloatRows][kLanes] = {};
+  for_blocks<Dot>(layer, in, rows, panels, [&](std::size_t row, std::size_t count, std::size_t column, auto* sums) {
+    for_values(layer, in, row, count, column, sums, [&](std::size_t r, std::size_t c, Floats x) {
+      const Floats y = activated<kind>(x) * load(next.multiplier.data() + c);
+      store(floats.row(r - rows.begin) + c, y);
+      store(largest[r - rows.begin], larger(absolute(y), load(largest[r - rows.begin])));
+    });
+  });
+  for (std::size_t r = rows.begin; r < rows.end; ++r) {
+    out.scales[r] = scale_of_row(largest_of(load(largest[r - rows.begin])));
+    const float inverse = 1.0f / out.scales[r];
+    const float* row = floats.row(r - rows.begin);
+    for (std::size_t i = 0; i < next.multiplier.size(); i += kLanes)
+      store_levels(out.row(r) + i, load(row + i) * inverse, Dot::kZero);
+  }
+}
+
 template <class Dot, Activation kind>
 void linear_activate_quantize_as(const Linear& layer, const LevelRows& in, const Quantizer& next,
-                                 const LevelRows& out, Range rows, Range panels) {
+                                 const FloatRows& floats, const LevelRows& out, Range rows, Range panels) {
+  if (next.per_token) {
+    const std::size_t parts = (rows.size() + kFloatRows - 1) / kFloatRows;
+    for (std::size_t i = 0; i < parts; ++i)
+      linear_activate_quantize_rows<Dot, kind>(
+          layer, in, next, floats, out,
+          {rows.begin + rows.size() * i / parts, rows.begin + rows.size() * (i + 1) / parts}, panels);
+    return;
+  }
   for_blocks<Dot>(layer, in, rows, panels, [&](std::size_t row, std::size_t count, std::size_t column, auto* sums) {
     for_values(layer, in, row, count, column, sums, [&](std::size_t r, std::size_t c, Floats x) {
       store_levels(out.row(r) + c, activated<kind>(x) * load(next.multiplier.data() + c), Dot::kZero);
@@ -118,16 +171,16 @@ void linear_activate(const Linear& layer, Activation kind, const LevelRows& in, 
 
 template <class Dot>
 void linear_activate_quantize(const Linear& layer, Activation kind, const LevelRows& in, const Quantizer& next,
-                              const LevelRows& out, Range rows, Range panels) {
+                              const FloatRows& floats, const LevelRows& out, Range rows, Range panels) {
   switch (kind) {
     case Activation::gelu:
-      return linear_activate_quantize_as<Dot, Activation::gelu>(layer, in, next, out, rows, panels);
+      return linear_activate_quantize_as<Dot, Activation::gelu>(layer, in, next, floats, out, rows, panels);
     case Activation::gelu_tanh:
-      return linear_activate_quantize_as<Dot, Activation::gelu_tanh>(layer, in, next, out, rows, panels);
+      return linear_activate_quantize_as<Dot, Activation::gelu_tanh>(layer, in, next, floats, out, rows, panels);
     case Activation::relu:
-      return linear_activate_quantize_as<Dot, Activation::relu>(layer, in, next, out, rows, panels);
+      return linear_activate_quantize_as<Dot, Activation::relu>(layer, in, next, floats, out, rows, panels);
     case Activation::tanh:
-      return linear_activate_quantize_as<Dot, Activation::tanh>(layer, in, next, out, rows, panels);
+      return linear_activate_quantize_as<Dot, Activation::tanh>(layer, in, next, floats, out, rows, panels);
   }
 }
 

@@ -12,11 +12,12 @@ namespace octavo {
 
 namespace {
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
+constexpr std::size_t kLarge = kHugePage / 8;  // from here on an array is worth a huge page
 }
 
 void* allocate_zeroed(std::size_t bytes) {
   if (bytes == 0) return nullptr;
-  const bool large = bytes >= kHugePage;
+  const bool large = bytes >= kLarge;
   const std::size_t alignment = large ? kHugePage : kCacheLine;
   void* memory = std::aligned_alloc(alignment, round_up(bytes, alignment));
   if (memory == nullptr) throw std::bad_alloc();

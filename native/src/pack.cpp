@@ -16,7 +16,7 @@ Array<T> padded_copy(const std::vector<T>& values, std::size_t multiple) {
 Quantizer quantizer_of(const LinearSource& source) {
   Quantizer quantizer;
   quantizer.per_token = !source.input_scale;
-  quantizer.multiplier = Array<float>(round_up(source.inputs, kInputAlign));
+  quantizer.multiplier = Array<float>(round_up(source.inputs, kPanel));
   const float scale = source.input_scale.value_or(1.0f);
   for (std::size_t k = 0; k < source.inputs; ++k)
     quantizer.multiplier[k] = (source.input_factor.empty() ? 1.0f : source.input_factor[k]) / scale;

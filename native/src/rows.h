@@ -16,27 +16,31 @@ inline float scale_of_row(float largest) {
   return scale > kSmallestScale ? scale : kSmallestScale;
 }
 
-// Rounds a row of `width` floats, a multiple of the lanes; zeros in its padding become level 0.
+// Rounds a row; zeros in its padding become level 0.
 template <class Dot>
-inline void quantize_row(const float* x, std::size_t width, const Quantizer& next, std::uint8_t* levels,
-                         float* row_scale) {
+inline void quantize_row(const float* x, const Quantizer& next, float inverse_scale, std::uint8_t* levels) {
   const float* multiplier = next.multiplier.data();
-  float inverse = 1.0f;
-  if (next.per_token) {
-    Floats largest{};
-    for (std::size_t i = 0; i < width; i += kLanes)
-      largest = larger(absolute(load(x + i) * load(multiplier + i)), largest);
-    *row_scale = scale_of_row(largest_of(largest));
-    inverse = 1.0f / *row_scale;
-  }
-  for (std::size_t i = 0; i < width; i += kLanes)
-    store_levels(levels + i, load(x + i) * load(multiplier + i) * inverse, Dot::kZero);
+  for (std::size_t i = 0; i < next.multiplier.size(); i += kLanes)
+    store_levels(levels + i, load(x + i) * load(multiplier + i) * inverse_scale, Dot::kZero);
 }
 
 template <class Dot>
 void quantize(const FloatRows& x, const Quantizer& next, const LevelRows& out, Range rows) {
-  for (std::size_t r = rows.begin; r < rows.end; ++r)
-    quantize_row<Dot>(x.row(r), x.stride, next, out.row(r), next.per_token ? out.scales + r : nullptr);
+  const float* multiplier = next.multiplier.data();
+  for (std::size_t r = rows.begin; r < rows.end; ++r) {
+    const float* row = x.row(r);
+    float inverse = 1.0f;
+    if (next.per_token) {
+      Floats largest[kPanel / kLanes] = {};
+      for (std::size_t i = 0; i < next.multiplier.size(); i += kPanel)
+        for (std::size_t v = 0; v < kPanel / kLanes; ++v)
+          largest[v] = larger(absolute(load(row + i + v * kLanes) * load(multiplier + i + v * kLanes)), largest[v]);
+      for (std::size_t v = 1; v < kPanel / kLanes; ++v) largest[0] = larger(largest[0], largest[v]);
+      out.scales[r] = scale_of_row(largest_of(largest[0]));
+      inverse = 1.0f / out.scales[r];
+    }
+    quantize_row<Dot>(row, next, inverse, out.row(r));
+  }
 }
 
 // Adds up term(x, place) over a row, a panel at a time, so that no sum waits for the one before.
@@ -67,14 +71,22 @@ inline void normalised(const LayerNorm& norm, const float* x, std::size_t padded
 
 template <class Dot>
 void layer_norm(const LayerNorm& norm, const FloatRows& x, const Quantizer* next, const LevelRows& out, Range rows) {
+  const std::size_t padded = norm.weight.size();
   for (std::size_t r = rows.begin; r < rows.end; ++r) {
     float* row = x.row(r);
-    if (next == nullptr || next->per_token) {
-      normalised(norm, row, x.stride, [&](std::size_t i, Floats y) { store(row + i, y); });
-      if (next != nullptr) quantize_row<Dot>(row, x.stride, *next, out.row(r), out.scales + r);
+    if (next == nullptr) {
+      normalised(norm, row, padded, [&](std::size_t i, Floats y) { store(row + i, y); });
+    } else if (next->per_token) {
+      Floats largest{};
+      normalised(norm, row, padded, [&](std::size_t i, Floats y) {
+        store(row + i, y);
+        largest = larger(absolute(y * load(next->multiplier.data() + i)), largest);
+      });
+      out.scales[r] = scale_of_row(largest_of(largest));
+      quantize_row<Dot>(row, *next, 1.0f / out.scales[r], out.row(r));
     } else {
       std::uint8_t* levels = out.row(r);
-      normalised(norm, row, x.stride, [&](std::size_t i, Floats y) {
+      normalised(norm, row, padded, [&](std::size_t i, Floats y) {
         store(row + i, y);
         store_levels(levels + i, y * load(next->multiplier.data() + i), Dot::kZero);
       });

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <stdexcept>
+#include <tuple>
 
 #include "isa.h"
 #include "random_model.h"
@@ -44,12 +45,13 @@ class Bytes {
   std::size_t size_;
 };
 
-Encoder& encoder_for(Reads reads, std::size_t isa) {
-  static std::map<std::pair<Reads, std::size_t>, std::unique_ptr<Encoder>> encoders;
-  auto& encoder = encoders[{reads, isa}];
+Encoder& encoder_for(Reads reads, std::size_t isa, bool per_token) {
+  static std::map<std::tuple<Reads, std::size_t, bool>, std::unique_ptr<Encoder>> encoders;
+  auto& encoder = encoders[{reads, isa, per_token}];
   if (!encoder) {
     Sizes sizes;
     sizes.reads = reads;
+    sizes.per_token = per_token;
     encoder = std::make_unique<Encoder>(RandomModel(7).model(sizes), *available_kernels()[isa], 1 + isa % 2);
   }
   return *encoder;
@@ -57,7 +59,8 @@ Encoder& encoder_for(Reads reads, std::size_t isa) {
 
 void run_batch(Bytes bytes) {
   const Reads reads = static_cast<Reads>(bytes.byte() % 3);
-  Encoder& encoder = encoder_for(reads, bytes.byte() % available_kernels().size());
+  const std::size_t isa = bytes.byte() % available_kernels().size();
+  Encoder& encoder = encoder_for(reads, isa, bytes.byte() % 2 == 0);
   OwnedBatch batch;
   const std::size_t sequences = bytes.byte() % 6;
   std::int64_t end = 0;

@@ -36,9 +36,9 @@ void test_instruction_sets_agree(const Sizes& sizes) {
 }
 
 // Also: a workspace that served a larger batch gives the same bits.
-void test_threads_and_workspaces_change_no_bit() {
+void test_threads_and_workspaces_change_no_bit(const Sizes& sizes) {
   RandomModel random(4);
-  const ModelSource model = random.model({});
+  const ModelSource model = random.model(sizes);
   for (const Kernels* kernels : available_kernels()) {
     Encoder one(model, *kernels, 1), three(model, *kernels, 3);
     std::vector<OwnedBatch> batches;
@@ -114,7 +114,11 @@ int main() {
   test_instruction_sets_agree({});
   test_instruction_sets_agree({3, 6, 50, 3, 20, 160, Reads::words, false});
   test_instruction_sets_agree({1, 32, 90, 2, 20, 160, Reads::mean, true});
-  test_threads_and_workspaces_change_no_bit();
+  Sizes per_token;
+  per_token.per_token = true;
+  test_instruction_sets_agree(per_token);
+  test_threads_and_workspaces_change_no_bit({});
+  test_threads_and_workspaces_change_no_bit(per_token);
   test_callers_from_many_threads(1);
   test_callers_from_many_threads(3);
   test_values_out_of_range();

@@ -1,6 +1,17 @@
 from bench.engines.models import MODELS
 from bench.engines.peers import PEERS
-from bench.engines.plan import BATCHES, OFFLINE, THREADS, Case, Effort, all_cells, quick_cells, stream_length
+from bench.engines.plan import (
+    BATCHES,
+    OFFLINE,
+    PARTS,
+    THREADS,
+    Case,
+    Effort,
+    all_cells,
+    part_cells,
+    quick_cells,
+    stream_length,
+)
 from bench.engines.traces import TRACES
 
 
@@ -18,6 +29,17 @@ def test_without_the_native_engine_its_own_cell_is_empty():
 def test_a_quick_run_knows_its_contenders():
     assert all(set(cell.peers) <= set(PEERS) for cell in quick_cells(list(PEERS)))
     assert len(quick_cells(list(PEERS))[1].peers) == 5
+
+
+def test_parts_have_the_cases_of_their_goals_and_known_contenders():
+    cells = {part: part_cells(part, None) for part in PARTS}
+    assert {(cells["wide"][0].model, case) for case in cells["wide"][0].cases} == {
+        ("12x768", Case("short", 1)),
+        ("12x768", Case("short", 32)),
+    }
+    assert Case("passages-256", 8) in cells["passages"][0].cases
+    assert all(set(cell.peers) <= set(PEERS) for part in cells.values() for cell in part)
+    assert part_cells("wide", ["native"])[0].peers == ("native",)
 
 
 def test_the_grid_has_every_model_trace_and_batch():
