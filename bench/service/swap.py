@@ -2,18 +2,20 @@
 
 One process sends Poisson traffic; this one promotes one release after the other through the admin API, and among them
 corrupt ones, failed ones and ones with another's certificate. Every answer is compared with what the version that it
-names answers alone.
+names answers alone. Swapping and the steady state take turns, so that whatever else the machine does falls on both.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -27,6 +29,7 @@ _TEXTS = 3  # per request: an answer could be mixed
 _SHARE = 0.2  # of what the server can do at most: loading a release takes a core of two, and so does sending
 _TOLERANCE = 1e-3  # of a probability: batches differ in their last bits
 _BAD_EVERY = 5
+_START_S = 0.5  # until a load is on its way
 
 
 def main() -> None:
@@ -34,13 +37,17 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="a store with tool-intent; one is made where none is named")
     parser.add_argument("--work", type=Path, default=Path("runs/bench-service"))
     parser.add_argument("--swaps", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=1800.0, help="stop swapping after this time")
-    parser.add_argument("--steady-s", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=2000.0, help="stop swapping after this time")
+    parser.add_argument("--steady-s", type=float, default=200.0)
+    parser.add_argument("--rounds", type=int, default=40, help="turns of the steady state and of swapping")
     parser.add_argument("--pause-s", type=float, default=1.0, help="between two swaps")
-    parser.add_argument("--quick", action="store_true", help="90 seconds of swaps")
+    parser.add_argument(
+        "--rate-rps", type=float, help="of requests; a fifth of what the server can do where none is named"
+    )
+    parser.add_argument("--quick", action="store_true", help="a minute of swaps")
     asked = parser.parse_args()
     if asked.quick:
-        asked.seconds, asked.steady_s = 90.0, 30.0
+        asked.seconds, asked.steady_s, asked.rounds = 60.0, 24.0, 2
     store, versions = with_bad_versions(asked.store or sample_store(asked.work), asked.work)
     texts = _texts(store, versions)
     expected = _expected(store, versions, texts)
@@ -61,19 +68,30 @@ def _measure(
         return Load(HOST, server.port, _PATH, bodies, rate_rps, seconds, seed, keep_bodies=True, workers=16)
 
     Sending(load(0, 2.0, 1)).result()  # warm
-    capacity_rps = sum(one.status == 200 for one in Sending(load(0, 5.0, 2)).result()) / 5.0
-    rate_rps = _SHARE * capacity_rps
-    steady = Sending(load(rate_rps, asked.steady_s, 3)).result()
-    sending = Sending(load(rate_rps, asked.seconds, 4))
-    time.sleep(1.0)
-    swaps, refused, wrong = _swap(server, versions, asked, time.monotonic() + asked.seconds - 3.0)
-    during = sending.result()
+    rate_rps = asked.rate_rps
+    if rate_rps is None:
+        rate_rps = _SHARE * sum(one.status == 200 for one in Sending(load(0, 5.0, 2)).result()) / 5.0
+    steady, during, swapping = [], [], _Swapping(versions, asked.swaps, asked.pause_s)
+    stolen = [0.0, 0.0]
+    for turn in range(asked.rounds):
+        if swapping.swaps >= asked.swaps:
+            break
+        before = _stolen_s()
+        steady += Sending(load(rate_rps, asked.steady_s / asked.rounds, 3 + turn)).result()
+        between = _stolen_s()
+        seconds = asked.seconds / asked.rounds
+        sending = Sending(load(rate_rps, seconds, 1000 + turn))
+        time.sleep(_START_S)
+        swapping.swap(server, time.monotonic() + seconds - 2 * _START_S)
+        during += sending.result()
+        stolen = [stolen[0] + between - before, stolen[1] + _stolen_s() - between]
     judged = [_judge(one, expected) for one in (*steady, *during)]
     return {
         "name": "bench-swap",
-        "swaps": swaps,
-        "refused": dict(refused),
-        "wrongly_promoted": wrong,
+        "swaps": swapping.swaps,
+        "seconds_to_load": round(median(swapping.seconds), 3),
+        "refused": dict(swapping.refused),
+        "wrongly_promoted": swapping.wrong,
         "requests": len(judged),
         "failed": judged.count("failed"),
         "mixed": judged.count("mixed"),
@@ -81,29 +99,47 @@ def _measure(
         "p50_ms": [round(percentile_ms(some, 0.5), 3) for some in (steady, during)],
         "p99_ms": [round(percentile_ms(some, 0.99), 3) for some in (steady, during)],
         "rate_rps": round(rate_rps, 1),
+        "stolen_s": [round(some, 2) for some in stolen],
         "statuses": dict(Counter(one.status for one in during)),
         "versions": dict(Counter(json.loads(one.answer)["version"] for one in during if one.status == 200)),
     }
 
 
-def _swap(
-    server: Server, versions: Versions, asked: argparse.Namespace, until_s: float
-) -> tuple[int, Counter[str], int]:
-    """Promote good versions in turn, and a bad one now and then; return swaps, refusals, and bad ones that served."""
-    swaps, refused, wrong = 0, Counter[str](), 0
-    good, bad = cycle(versions.good[::-1]), cycle(versions.bad.items())
-    while swaps < asked.swaps and time.monotonic() < until_s:
-        status, answer = server.admin("POST", f"models/{MODEL}/promote", {"version": next(good)})
-        if status != 200:
-            raise RuntimeError(f"A good release was refused: {status} {answer}")
-        swaps += 1
-        time.sleep(asked.pause_s)
-        if swaps % _BAD_EVERY == 0:
-            why, version = next(bad)
-            status, _ = server.admin("POST", f"models/{MODEL}/promote", {"version": version})
-            refused[why] += 400 <= status < 500
-            wrong += status == 200
-    return swaps, refused, wrong
+class _Swapping:
+    """Promotes good versions in turn, and a bad one now and then; counts swaps, refusals, and bad ones that served."""
+
+    def __init__(self, versions: Versions, most: int, pause_s: float) -> None:
+        self._good, self._bad = cycle(versions.good[::-1]), cycle(versions.bad.items())
+        self._most, self._pause_s = most, pause_s
+        self.seconds: list[float] = []  # until each one served
+        self.refused = Counter[str]()
+        self.wrong = 0
+
+    @property
+    def swaps(self) -> int:
+        return len(self.seconds)
+
+    def swap(self, server: Server, until_s: float) -> None:
+        """Go on until a time, or until all is done."""
+        while self.swaps < self._most and time.monotonic() < until_s:
+            status, answer = server.admin("POST", f"models/{MODEL}/promote", {"version": next(self._good)})
+            if status != 200:
+                raise RuntimeError(f"A good release was refused: {status} {answer}")
+            self.seconds.append(answer["seconds"])
+            time.sleep(self._pause_s)
+            if self.swaps % _BAD_EVERY == 0:
+                why, version = next(self._bad)
+                status, _ = server.admin("POST", f"models/{MODEL}/promote", {"version": version})
+                self.refused[why] += 400 <= status < 500
+                self.wrong += status == 200
+
+
+def _stolen_s() -> float:
+    """Return the CPU seconds that the hypervisor has kept from this machine: with some in them, tails say little."""
+    try:
+        return int(Path("/proc/stat").read_text("ascii").split(maxsplit=9)[8]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):  # no Linux
+        return 0.0
 
 
 def _texts(store: Path, versions: Versions) -> list[list[str]]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import re
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def this_hardware() -> Hardware:
         memory_bytes=_memory_bytes(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
-        packages=_installed_versions(),
+        packages=dict(_installed_versions()),
     )
 
 
@@ -91,6 +92,7 @@ def _memory_bytes() -> int:
         return 0
 
 
+@cache  # ten milliseconds of looking through folders, and a service asks at every swap
 def _installed_versions() -> dict[str, str]:
     versions = {}
     for package in _PACKAGES:

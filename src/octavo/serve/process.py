@@ -26,6 +26,7 @@ import uvloop
 from octavo.errors import OctavoError
 from octavo.serve.access_log import AccessLog
 from octavo.serve.assembly import ExtraRoutes, Observer, Parts, assemble
+from octavo.serve.cores import settle_process
 from octavo.serve.listening import HttpServer, closing, listen
 from octavo.serve.running import Running, announced, running_services
 from octavo.serve.settings import ServeSettings
@@ -203,6 +204,7 @@ class _Process:
     async def _follow_store(self, is_alone: bool) -> None:
         """Load the store, go on with trials that a restart cut short, and follow what changes."""
         await self._refresh()
+        await _in_thread(settle_process)
         serving = self._parts.registry.models()
         if is_alone:
             await _in_thread(lambda: self._parts.rollout.resume(serving))

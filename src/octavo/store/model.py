@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -30,6 +31,10 @@ from octavo.types import Input, Outputs
 
 # Of layouts without buckets, these lengths are warmed up: a shape each, and longer queries are few.
 _WARM_LENGTHS = 64
+
+# Tokenizers in use, by the sha256 of their file, the longest sequence and whether the last token is read. Versions of a
+# model nearly always have the same; making it holds the interpreter for tens of milliseconds, while others serve.
+_tokenizers: WeakValueDictionary[tuple[str, int, bool], Tokenizer] = WeakValueDictionary()
 
 
 class Model:
@@ -144,14 +149,8 @@ def _load_best(
 def _load(
     release: Release, config: ReleaseConfig, certificate: Certificate, serving: Serving, check_answers: bool
 ) -> Model:
-    max_length = config.max_length
     task = task_from_settings(config.task, config.settings, f"{release.folder}/config.json")
-    tokenizer = Tokenizer.from_bytes(
-        release.read("tokenizer.json"),
-        max_length=max_length,
-        source=f"{release.folder}/tokenizer.json",
-        reads_last=task.head.reads_last,
-    )
+    tokenizer = tokenizer_from_release(release, config.max_length, reads_last=task.head.reads_last)
     graph = graph_from_release(release, config, serving.backend)
     engine = open_engine(serving.backend, graph, threads=serving.threads, layout=serving.layout)
     covering = serving.certificate or certificate
@@ -164,6 +163,17 @@ def _load(
         model.close()
         raise
     return model
+
+
+def tokenizer_from_release(release: Release, max_length: int, *, reads_last: bool) -> Tokenizer:
+    """Return the tokenizer of a release: that of another one that is loaded, if their files are the same."""
+    content = release.read("tokenizer.json")  # hashed: it is the file that the key names
+    key = release.manifest.files["tokenizer.json"].sha256, max_length, reads_last
+    if (tokenizer := _tokenizers.get(key)) is None:
+        tokenizer = Tokenizer.from_bytes(
+            content, max_length=max_length, source=f"{release.folder}/tokenizer.json", reads_last=reads_last
+        )
+    return _tokenizers.setdefault(key, tokenizer)
 
 
 def _warm_up_batches(config: ReleaseConfig, layout: Layout) -> list[TokenBatch]:

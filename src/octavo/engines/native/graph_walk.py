@@ -26,21 +26,24 @@ class GraphWalk:
         sizes: what the sizes of inputs are called, such as `{"slots[0]": "batch"}`.
         inputs: names of the graph's inputs.
         outputs: names of the graph's outputs.
+        nodes: how many there are.
     """
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, graph: onnx.GraphProto, numbers: Sequence[memoryview | None]) -> None:
+        """Walk nothing yet. `numbers` are those of the graph's initializers, or None where they are in the graph."""
         self._makers: dict[str, onnx.NodeProto] = {}
         for node in graph.node:
             for output in node.output:
                 if output in self._makers:
                     raise UnknownGraphError(f"tensor {output} is made twice")
                 self._makers[output] = node
-        self._constants = {tensor.name: tensor for tensor in graph.initializer}
+        self._constants = {tensor.name: (tensor, raw) for tensor, raw in zip(graph.initializer, numbers, strict=True)}
         self._nodes = list(graph.node)
         self._seen: set[int] = set()
         self.sizes: dict[str, str] = {}
         self.inputs = {value.name for value in graph.input} - self._constants.keys()
         self.outputs = [value.name for value in graph.output]
+        self.nodes = len(self._nodes)
 
     def kind(self, tensor: str) -> str:
         """Return the operation that made a tensor, or `""` for an input or a constant."""
@@ -102,13 +105,13 @@ class GraphWalk:
         Raises:
             UnknownGraphError: no constant, or one of another type or rank.
         """
-        constant = self._constants.get(tensor)
-        if constant is None:
+        if tensor not in self._constants:
             raise UnknownGraphError(f"tensor {tensor} is no constant")
+        constant, raw = self._constants[tensor]
         if constant.data_location == onnx.TensorProto.EXTERNAL:
             raise UnknownGraphError(f"tensor {tensor} lies in another file")
         try:
-            values = numpy_helper.to_array(constant)
+            values = numpy_helper.to_array(constant) if raw is None else _array_from_raw(constant, raw)
         except Exception as error:  # its errors share no base class
             raise UnknownGraphError(f"tensor {tensor} cannot be read: {error}") from None
         if values.dtype != dtype or values.ndim != rank:
@@ -169,3 +172,9 @@ class GraphWalk:
         for node in self._nodes:
             if id(node) not in self._seen:
                 raise UnknownGraphError(f"{node.op_type} {node.name} is not part of the model")
+
+
+def _array_from_raw(constant: onnx.TensorProto, raw: memoryview) -> npt.NDArray[Any]:
+    """Return a copy of a constant's numbers, which lie where they lie: no processor is asked to read them there."""
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(constant.data_type).newbyteorder("<")
+    return np.frombuffer(raw, dtype).reshape(tuple(constant.dims)).copy()

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx
 
 from octavo.engines.native.graph_walk import GraphWalk, UnknownGraphError
+from octavo.engines.native.raw_tensors import without_large_tensors
 from octavo.text.layout import INPUT_NAMES
 from octavo.types import FloatArray
 
@@ -108,27 +109,27 @@ class ModelWeights:
 
 
 def weights_from_onnx(content: bytes) -> ModelWeights:
-    """Read a canonical INT8 graph.
+    """Read a canonical INT8 graph. Large arrays are copied without the interpreter's lock: others serve meanwhile.
 
     Raises:
         UnknownGraphError: no ONNX, or any other graph; the message names the node or tensor.
     """
     try:
-        model = onnx.load_model_from_string(content)
+        structure, numbers = without_large_tensors(content)
+        model = onnx.load_model_from_string(structure)
     except Exception as error:  # protobuf's errors are not onnx's
         raise UnknownGraphError(f"these bytes are no ONNX model ({type(error).__name__})") from None
     versions = {entry.domain: entry.version for entry in model.opset_import}
     if versions.get("") != _OPSET:
         raise UnknownGraphError(f"the graph's operator set is {versions.get('')}, not {_OPSET}")
-    return _Reader(model.graph).model()
+    return _Reader(GraphWalk(model.graph, numbers)).model()
 
 
 class _Reader:
     """Reads one graph. Method by method it mirrors `octavo.encoder.model` and `octavo.export.layers`, backwards."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._walk = GraphWalk(graph)
-        self._most_layers = len(graph.node)
+    def __init__(self, walk: GraphWalk) -> None:
+        self._walk = walk
         self._activations: set[Activation] = set()
         self._heads: set[int] = set()
         self._hidden = 0
@@ -153,7 +154,7 @@ class _Reader:
         while not self._is_embedding(tokens):
             tokens, layer = self._layer(tokens, one=reads is StatesRead.ONE and not layers)
             layers.insert(0, layer)
-            if len(layers) > self._most_layers:
+            if len(layers) > walk.nodes:
                 raise UnknownGraphError(f"tensor {tokens} is made of itself")
         if not layers:
             raise UnknownGraphError("the graph has no layers")
