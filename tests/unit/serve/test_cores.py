@@ -1,6 +1,7 @@
 """How many cores a process may use, and who gets them."""
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -47,3 +48,11 @@ def test_turns_at_the_interpreter_are_short(monkeypatch):
         assert sys.getswitchinterval() < 0.001
     finally:
         sys.setswitchinterval(before)
+
+
+def test_what_a_service_has_when_it_is_settled_is_not_collected_again():
+    code = (
+        "import gc; from octavo.serve.cores import settle_process; kept = [[] for _ in range(1000)]; settle_process();"
+        "assert gc.get_freeze_count() > 1000 and len(gc.get_objects()) < 1000, gc.get_freeze_count()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
