@@ -15,6 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -37,6 +38,8 @@ class Load:
         seed: of arrivals and bodies.
         workers: connections of a closed loop.
         keep_bodies: whether answers are kept whole.
+        p99_ms: an open loop ends as soon as its p99 cannot be this any more, so that no server is buried under
+            requests that say nothing new; 0 for never.
     """
 
     host: str
@@ -48,6 +51,7 @@ class Load:
     seed: int = 0
     workers: int = 64
     keep_bodies: bool = False
+    p99_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,20 +184,58 @@ def _request(load: Load, body: str) -> bytes:
 
 async def _open_loop(load: Load) -> list[Answered]:
     rng, sender = random.Random(load.seed), _Sender(load)
-    started_s, due_s = time.perf_counter(), 0.0
+    due = _arrivals_s(load, rng)
+    patience = _Patience(load, len(due))
+    started_s = time.perf_counter()
     tasks: set[asyncio.Task[None]] = set()
-    while (due_s := due_s + rng.expovariate(load.rate_rps)) < load.seconds:
+    for due_s in due:
         if (wait_s := started_s + due_s - time.perf_counter()) > 0:
             await asyncio.sleep(wait_s)
+        if patience.is_over.is_set():
+            break
         task = asyncio.create_task(sender.send(due_s, started_s, rng.randrange(len(load.bodies))))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        patience.expect(task, started_s + due_s - time.perf_counter())
     if tasks:
-        await asyncio.wait(tasks, timeout=_GIVE_UP_S)
+        over = asyncio.create_task(patience.is_over.wait())
+        everything = asyncio.create_task(asyncio.wait(tasks, timeout=_GIVE_UP_S))
+        await asyncio.wait((over, everything), return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        everything.cancel()
     lost = len(tasks)
     for task in tasks:
         task.cancel()
     return sender.answered + [Answered(load.seconds, math.inf, 0, 0)] * lost
+
+
+def _arrivals_s(load: Load, rng: random.Random) -> list[float]:
+    """Return when requests are due: a Poisson process."""
+    due: list[float] = []
+    due_s = 0.0
+    while (due_s := due_s + rng.expovariate(load.rate_rps)) < load.seconds:
+        due.append(due_s)
+    return due
+
+
+class _Patience:
+    """Counts the requests that are late; `is_over` is set when they are more than a p99 leaves room for."""
+
+    def __init__(self, load: Load, requests: int) -> None:
+        self.is_over = asyncio.Event()
+        self._bound_s = load.p99_ms / 1e3
+        self._room = requests - math.ceil(0.99 * requests)
+
+    def expect(self, task: asyncio.Task[None], due_in_s: float) -> None:
+        """Count a request that was due at a time, unless it is done within the bound."""
+        if self._bound_s:
+            late = asyncio.get_running_loop().call_later(due_in_s + self._bound_s, self._count)
+            task.add_done_callback(lambda _: late.cancel())
+
+    def _count(self) -> None:
+        self._room -= 1
+        if self._room < 0:
+            self.is_over.set()
 
 
 async def _closed_loop(load: Load) -> list[Answered]:
@@ -204,7 +246,9 @@ async def _closed_loop(load: Load) -> list[Answered]:
         while (now_s := time.perf_counter() - started_s) < load.seconds:
             await sender.send(now_s, started_s, rng.randrange(len(load.bodies)))
 
-    await asyncio.gather(*(work() for _ in range(load.workers)))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(load.seconds + _GIVE_UP_S):
+            await asyncio.gather(*(work() for _ in range(load.workers)))
     return sender.answered
 
 
