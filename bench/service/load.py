@@ -1,7 +1,7 @@
 """Open-loop load over HTTP, from a process of its own: requests leave when they are due, whatever became of the others.
 
 Latency counts from the time a request was due, so that a server that stalls cannot hide the requests that it kept from
-being sent (coordinated omission). Knows HTTP/1.1 with keep-alive and Content-Length, and no more.
+being sent (coordinated omission).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
+
+from httptools import HttpResponseParser
 
 _MOST_CONNECTIONS = 512
 _GIVE_UP_S = 30.0  # after the last request was due
@@ -83,31 +85,37 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.answer: asyncio.Future[tuple[int, dict[str, str], bytes]] | None = None
-        self.buffer = b""
+        self.parser = HttpResponseParser(self)
+        self.headers: dict[str, str] = {}
+        self.parts: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        head, found, rest = self.buffer.partition(b"\r\n\r\n")
-        if not found:
-            return
-        status_line, *lines = head.decode("latin-1").split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        length = int(headers.get("content-length", 0))
-        if len(rest) < length:
-            return
-        self.buffer = rest[length:]
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_result((int(status_line.split()[1]), headers, rest[:length]))
-        if headers.get("connection", "").lower() == "close" and self.transport is not None:
-            self.transport.close()
+        self.parser.feed_data(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         if self.answer is not None and not self.answer.done():
             self.answer.set_result((0, {}, b""))
+
+    # Called by the parser.
+
+    def on_message_begin(self) -> None:
+        self.headers, self.parts = {}, []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_body(self, body: bytes) -> None:
+        self.parts.append(body)
+
+    def on_message_complete(self) -> None:
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result((self.parser.get_status_code(), self.headers, b"".join(self.parts)))
+        if not self.parser.should_keep_alive() and self.transport is not None:
+            self.transport.close()
 
     async def ask(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
         if self.transport is None:

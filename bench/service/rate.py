@@ -15,7 +15,7 @@ from bench.service.load import Answered, Load, Sending, percentile_ms
 from bench.service.server import HOST, Server
 
 _STEP = 1.1  # how finely a rate is told
-_LEAST_RPS = 5.0  # below which the bound counts as never kept
+_LEAST_SHARE = 1 / 10  # of the first guess: below that the bound counts as never kept
 _TRIES = 2  # on a machine that others use too, one bad second says nothing of the server
 _REQUESTS = 300  # of whose latencies a p99 is taken, if they come in `_LONGEST` times the seconds that were asked for
 _LONGEST = 3
@@ -70,15 +70,15 @@ def most_rps(
 
         answered(0.0, seconds / 4)  # warm
         first = sum(one.status == 200 for one in answered(0.0, seconds / 2)) / (seconds / 2)
-        return round(highest_rate(keeps, max(first, _LEAST_RPS)), 1)
+        return round(highest_rate(keeps, max(first, 1.0)), 1)
 
 
 def highest_rate(keeps: Callable[[float], bool], first: float) -> float:
-    """Return the highest rate that is kept, to within `_STEP`, by bisection; `first` is a guess."""
+    """Return the highest rate that is kept, to within `_STEP`, by bisection from a guess that is not far too high."""
     low, high = 0.0, first
     while keeps(high):
         low, high = high, 1.5 * high
-    while high > _LEAST_RPS and high > _STEP * low:
+    while high > _LEAST_SHARE * first and high > _STEP * low:
         middle = math.sqrt(low * high) if low else high / 2
         low, high = (middle, high) if keeps(middle) else (low, middle)
     return low

@@ -25,7 +25,7 @@ from bench.service.rate import most_rps
 from bench.service.releases import MODEL, sample_store
 from bench.service.server import HOST, Server, free_port, octavo_server, server
 
-_BOUND_MS = 50.0
+_BOUND_MS = 130.0  # what MLPerf Inference sets for BERT in its Server scenario
 _SATURABLE = ("--max-queue-ms", "1000")  # saturated by clients that wait, it must not refuse them
 # Each with the packages that it needs.
 _PEERS = {
