@@ -16,7 +16,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -125,7 +125,7 @@ def scaling(weights: ModelWeights, isa: str, rounds: int) -> dict[str, dict[str,
     results = {}
     with ThreadPoolExecutor(2) as pool:
 
-        def at_once(jobs: list[Callable[[], object]]) -> tuple[float, float]:
+        def at_once(jobs: Sequence[Callable[[], object]]) -> tuple[float, float]:
             start = time.perf_counter()
             own_s = list(pool.map(_own_s, jobs))
             return time.perf_counter() - start, statistics.mean(own_s)

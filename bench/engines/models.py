@@ -114,7 +114,11 @@ def int8_gop(config: EncoderConfig, lengths: IntArray) -> float:
 
 def read_subject(name: str, folder: Path) -> Subject:
     """Read what `write_subject` wrote. Needs no torch."""
-    model = folder / "model"
+    return subject_from_model(name, folder / "model")
+
+
+def subject_from_model(name: str, model: Path) -> Subject:
+    """Return what peers convert, out of any Hugging Face folder of a classifier. Needs no torch."""
     config = config_from_hf(json.loads((model / "config.json").read_text("utf-8")), str(model / "config.json"))
     tokenizer = Tokenizer.from_folder(model, MAX_LENGTH)
     return Subject(name, model, config, tokenizer, words_from_texts(_sample_texts(), tokenizer.encode))

@@ -1,7 +1,7 @@
 """Open-loop load over HTTP, from a process of its own: requests leave when they are due, whatever became of the others.
 
 Latency counts from the time a request was due, so that a server that stalls cannot hide the requests that it kept from
-being sent (coordinated omission). Knows HTTP/1.1 with keep-alive and Content-Length, and no more.
+being sent (coordinated omission).
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
+
+from httptools import HttpResponseParser
 
 _MOST_CONNECTIONS = 512
 _GIVE_UP_S = 30.0  # after the last request was due
@@ -38,6 +41,8 @@ class Load:
         workers: connections of a closed loop.
         keep_bodies: whether answers are kept whole.
         comes_back: whether who is refused (429) asks once more at the time that it was told.
+        p99_ms: an open loop ends as soon as its p99 cannot be this any more, so that no server is buried under
+            requests that say nothing new; 0 for never.
     """
 
     host: str
@@ -50,6 +55,7 @@ class Load:
     workers: int = 64
     keep_bodies: bool = False
     comes_back: bool = False
+    p99_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,31 +89,37 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.answer: asyncio.Future[tuple[int, dict[str, str], bytes]] | None = None
-        self.buffer = b""
+        self.parser = HttpResponseParser(self)
+        self.headers: dict[str, str] = {}
+        self.parts: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        head, found, rest = self.buffer.partition(b"\r\n\r\n")
-        if not found:
-            return
-        status_line, *lines = head.decode("latin-1").split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        length = int(headers.get("content-length", 0))
-        if len(rest) < length:
-            return
-        self.buffer = rest[length:]
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_result((int(status_line.split()[1]), headers, rest[:length]))
-        if headers.get("connection", "").lower() == "close" and self.transport is not None:
-            self.transport.close()
+        self.parser.feed_data(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         if self.answer is not None and not self.answer.done():
             self.answer.set_result((0, {}, b""))
+
+    # Called by the parser.
+
+    def on_message_begin(self) -> None:
+        self.headers, self.parts = {}, []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_body(self, body: bytes) -> None:
+        self.parts.append(body)
+
+    def on_message_complete(self) -> None:
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result((self.parser.get_status_code(), self.headers, b"".join(self.parts)))
+        if not self.parser.should_keep_alive() and self.transport is not None:
+            self.transport.close()
 
     async def ask(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
         if self.transport is None:
@@ -187,20 +199,58 @@ def _request(load: Load, body: str) -> bytes:
 
 async def _open_loop(load: Load) -> list[Answered]:
     rng, sender = random.Random(load.seed), _Sender(load)
-    started_s, due_s = time.perf_counter(), 0.0
+    due = _arrivals_s(load, rng)
+    patience = _Patience(load, len(due))
+    started_s = time.perf_counter()
     tasks: set[asyncio.Task[None]] = set()
-    while (due_s := due_s + rng.expovariate(load.rate_rps)) < load.seconds:
+    for due_s in due:
         if (wait_s := started_s + due_s - time.perf_counter()) > 0:
             await asyncio.sleep(wait_s)
+        if patience.is_over.is_set():
+            break
         task = asyncio.create_task(sender.send(due_s, started_s, rng.randrange(len(load.bodies))))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        patience.expect(task, started_s + due_s - time.perf_counter())
     if tasks:
-        await asyncio.wait(tasks, timeout=_GIVE_UP_S)
+        over = asyncio.create_task(patience.is_over.wait())
+        everything = asyncio.create_task(asyncio.wait(tasks, timeout=_GIVE_UP_S))
+        await asyncio.wait((over, everything), return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        everything.cancel()
     lost = len(tasks)
     for task in tasks:
         task.cancel()
     return sender.answered + [Answered(load.seconds, math.inf, 0, 0)] * lost
+
+
+def _arrivals_s(load: Load, rng: random.Random) -> list[float]:
+    """Return when requests are due: a Poisson process."""
+    due: list[float] = []
+    due_s = 0.0
+    while (due_s := due_s + rng.expovariate(load.rate_rps)) < load.seconds:
+        due.append(due_s)
+    return due
+
+
+class _Patience:
+    """Counts the requests that are late; `is_over` is set when they are more than a p99 leaves room for."""
+
+    def __init__(self, load: Load, requests: int) -> None:
+        self.is_over = asyncio.Event()
+        self._bound_s = load.p99_ms / 1e3
+        self._room = requests - math.ceil(0.99 * requests)
+
+    def expect(self, task: asyncio.Task[None], due_in_s: float) -> None:
+        """Count a request that was due at a time, unless it is done within the bound."""
+        if self._bound_s:
+            late = asyncio.get_running_loop().call_later(due_in_s + self._bound_s, self._count)
+            task.add_done_callback(lambda _: late.cancel())
+
+    def _count(self) -> None:
+        self._room -= 1
+        if self._room < 0:
+            self.is_over.set()
 
 
 async def _closed_loop(load: Load) -> list[Answered]:
@@ -211,7 +261,9 @@ async def _closed_loop(load: Load) -> list[Answered]:
         while (now_s := time.perf_counter() - started_s) < load.seconds:
             await sender.send(now_s, started_s, rng.randrange(len(load.bodies)))
 
-    await asyncio.gather(*(work() for _ in range(load.workers)))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(load.seconds + _GIVE_UP_S):
+            await asyncio.gather(*(work() for _ in range(load.workers)))
     return sender.answered
 
 

@@ -12,14 +12,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 HOST = "127.0.0.1"
 _KEY = "bench"
 _START_S = 120.0
+_END_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +81,19 @@ def octavo_server(store: Path, *options: str, start_s: float = _START_S) -> Iter
 def server(
     command: Sequence[str], port: int, ready: str, admin_port: int = 0, start_s: float = _START_S
 ) -> Iterator[Server]:
-    """Start a process, wait until `ready` answers 200, and end it with the block.
+    """Start a process, wait until `ready` answers 200, and end it with the block, and whatever it has started.
 
     Raises:
         RuntimeError: it ended, or was not ready in time.
     """
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
-    try:
-        _wait(process, port, ready, start_s)
-        yield Server(process, port, admin_port)
-    finally:
-        process.send_signal(signal.SIGTERM)
+    with TemporaryFile() as errors:  # a pipe that nobody reads would stop a server that complains
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=environment)
         try:
-            process.communicate(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            _wait(process, errors, port, ready, start_s)
+            yield Server(process, port, admin_port)
+        finally:
+            _end(process)
 
 
 def free_port() -> int:
@@ -105,18 +103,31 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, ready: str, start_s: float) -> None:
+def _wait(process: subprocess.Popen[bytes], errors: IO[bytes], port: int, ready: str, start_s: float) -> None:
     until_s = time.monotonic() + start_s
     while time.monotonic() < until_s:
         if process.poll() is not None:
-            assert process.stderr is not None
-            raise RuntimeError(f"It ended with {process.returncode}: {process.stderr.read().decode()[-2000:]}")
+            errors.seek(0)
+            raise RuntimeError(f"It ended with {process.returncode}: {errors.read().decode()[-2000:]}")
         try:
             with urllib.request.urlopen(f"http://{HOST}:{port}{ready}", timeout=1):
                 return
         except (OSError, urllib.error.URLError):
             time.sleep(0.1)
     raise RuntimeError(f"It was not ready in {start_s:g} s.")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    tree = _descendants(process.pid)
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pid in tree:  # workers of a server that did not see to them
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _descendants(pid: int) -> list[int]:

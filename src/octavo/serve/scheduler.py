@@ -328,6 +328,7 @@ class Scheduler:
         job.over = True
         if job.work is not None:
             self._queue.withdraw(job.work)
+            job.work = None  # its owner is the job: a circle, which only a search for garbage would find
         elif not job.in_hand and job in self._inbox:
             self._inbox.remove(job)
         if job.queued_tokens:

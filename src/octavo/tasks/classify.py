@@ -149,9 +149,11 @@ class Classify(Task):
         """Return each item's label with the likeliest labels. Of equal logits the first one wins, as in `answers`."""
         logits = self.checked(outputs)
         best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP_LABELS]  # (items, top)
-        probabilities = np.take_along_axis(softmax(logits), best, axis=1)  # (items, top)
+        probabilities = softmax(logits)[np.arange(len(best))[:, None], best]  # (items, top)
+        name = self.labels.__getitem__
         return [
-            self._classification(ids, values) for ids, values in zip(best.tolist(), probabilities.tolist(), strict=True)
+            Classification(name(ids[0]), values[0], dict(zip(map(name, ids), values, strict=True)))
+            for ids, values in zip(best.tolist(), probabilities.tolist(), strict=True)
         ]
 
     def truth(self, rows: Sequence[Row]) -> IntArray:
@@ -172,10 +174,6 @@ class Classify(Task):
         if logits.ndim != 2 or logits.shape[1] != len(self.labels):
             raise ModelError(f"The head's output has shape {logits.shape}, and there are {len(self.labels)} labels.")
         return logits
-
-    def _classification(self, ids: list[int], values: list[float]) -> Classification:
-        scores = {self.labels[i]: value for i, value in zip(ids, values, strict=True)}
-        return Classification(self.labels[ids[0]], values[0], scores)
 
 
 class LabelledSplit:

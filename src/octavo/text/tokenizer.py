@@ -18,6 +18,7 @@ import tokenizers
 from octavo.data.characters import shown, well_formed
 from octavo.errors import InputError, ModelError
 from octavo.text.batch import TokenBatch
+from octavo.text.known_words import KnownWords, known_words
 from octavo.types import Input, Pair, Words
 
 _VOCABULARIES = (
@@ -33,12 +34,18 @@ class Tokenizer:
     """Turns inputs into a `TokenBatch`. Thread-safe; it never pads, and cuts at `max_length` tokens only."""
 
     def __init__(
-        self, tokenizer: tokenizers.Tokenizer, max_length: int, unknown_id: int | None, reads_last: bool = False
+        self,
+        tokenizer: tokenizers.Tokenizer,
+        max_length: int,
+        unknown_id: int | None,
+        reads_last: bool = False,
+        known: KnownWords | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._reads_last = reads_last
         self._unknown_id = unknown_id
         self._direction = str((tokenizer.truncation or {}).get("direction", "right"))
+        self._known_words = known
         self.max_length = max_length
 
     @classmethod
@@ -63,7 +70,8 @@ class Tokenizer:
         direction = (tokenizer.truncation or {}).get("direction", "right")
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_length, direction=direction)
-        return cls(tokenizer, max_length, _unknown_id(tokenizer, content), reads_last)
+        known = known_words(tokenizer, content, max_length)
+        return cls(tokenizer, max_length, _unknown_id(tokenizer, content), reads_last, known)
 
     @classmethod
     def from_folder(cls, path: str | Path, max_length: int, *, reads_last: bool = False) -> Tokenizer:
@@ -116,6 +124,9 @@ class Tokenizer:
         return tokens + int(self._tokenizer.num_special_tokens_to_add(len(texts) > 1))
 
     def _encoded(self, inputs: Sequence[Input]) -> TokenBatch:
+        texts = [item for item in inputs if type(item) is str]
+        if len(texts) == len(inputs):  # nearly always
+            return self._encode_texts(texts, range(len(texts)))
         by_kind: dict[type, list[int]] = {}
         for row, item in enumerate(inputs):
             by_kind.setdefault(_kind(item), []).append(row)
@@ -134,9 +145,12 @@ class Tokenizer:
         # Long texts are not cut before this: a run of spaces gives no token and a word of any length may give
         # one, so no number of characters provably holds the first max_length tokens. 100,000 characters take
         # about 30 ms; limits on input belong to the server.
-        encodings = self._tokenizer.encode_batch_fast([well_formed(text) for text in texts])
+        known = [None if self._known_words is None else self._known_words.ids(text) for text in texts]
+        if unknown := [well_formed(text) for text, ids in zip(texts, known, strict=True) if ids is None]:
+            encodings = iter(self._tokenizer.encode_batch_fast(unknown))
+            known = [next(encodings).ids if ids is None else ids for ids in known]
         return TokenBatch.from_sequences(
-            [encoding.ids or self._unknown(f"Text {row}") for row, encoding in zip(rows, encodings, strict=True)]
+            [ids or self._unknown(f"Text {row}") for row, ids in zip(rows, known, strict=True)]
         )
 
     def _encode_pairs(self, pairs: Sequence[Pair], rows: Sequence[int]) -> TokenBatch:

@@ -1,5 +1,6 @@
 """How many cores a process may use, and who gets them."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -31,6 +32,16 @@ def test_each_core_has_a_worker_unless_fewer_are_asked_for():
     assert plan_cores(1).line().startswith("1 of")
 
 
+@pytest.fixture(autouse=True)
+def _as_it_was():
+    """Leave the interpreter as it was found."""
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
+    yield
+    sys.setswitchinterval(interval)
+    gc.set_threshold(*threshold)
+    gc.unfreeze()
+
+
 def test_a_process_that_serves_has_no_pools_unless_the_user_wants_them(monkeypatch):
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
     prepare_process()
@@ -42,12 +53,14 @@ def test_a_process_that_serves_has_no_pools_unless_the_user_wants_them(monkeypat
 
 def test_turns_at_the_interpreter_are_short(monkeypatch):
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    before = sys.getswitchinterval()
-    try:
-        prepare_process()
-        assert sys.getswitchinterval() < 0.001
-    finally:
-        sys.setswitchinterval(before)
+    prepare_process()
+    assert sys.getswitchinterval() < 0.001
+
+
+def test_garbage_is_searched_for_seldom():
+    gc.set_threshold(700, 10, 10)
+    prepare_process()
+    assert gc.get_threshold()[0] >= 10_000
 
 
 def test_what_a_service_has_when_it_is_settled_is_not_collected_again():

@@ -4,6 +4,7 @@ The threads are real, and engines wait at gates, so that nothing here depends on
 """
 
 import asyncio
+import gc
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from octavo.errors import EngineError
+from octavo.serve.job import Job
 from octavo.serve.local_service import LocalService
 from octavo.serve.refusals import (
     BadRequest,
@@ -81,6 +83,23 @@ def held(release):
 
 def run(coroutine):
     return asyncio.run(asyncio.wait_for(coroutine, 30))
+
+
+def test_a_request_leaves_nothing_that_only_a_search_for_garbage_finds():
+    async def go():
+        gc.collect()
+        gc.disable()
+        try:
+            async with serving(fake_release("7"), settings=replace(SETTINGS, max_queue_ms=50)) as s:
+                for _ in range(20):
+                    await s.ask("one", "three")
+                await asyncio.sleep(0.06)  # the queue remembers what might have waited for too long
+                await s.ask("one")
+                assert sum(isinstance(one, Job) for one in gc.get_objects()) <= 3
+        finally:
+            gc.enable()
+
+    run(go())
 
 
 def test_a_request_is_answered_item_by_item():

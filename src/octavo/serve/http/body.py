@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
 from octavo.serve.http.refusals import SlowBody, UnsupportedMedia
 from octavo.serve.http.settings import ApiSettings
@@ -63,15 +63,15 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], settings: 
     length = headers.get(b"content-length", b"")
     if length.isdigit() and (len(length) > 18 or int(length) > limit):
         raise _too_large(limit)
+    message = message_now(receive)
+    if message is not None and message["type"] == "http.request" and not message.get("more_body"):  # nearly always
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
     try:
         async with asyncio.timeout(settings.body_timeout_s):
-            message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body"):
-                body: bytes = message.get("body", b"")
-                if len(body) > limit:
-                    raise _too_large(limit)
-                return body
-            return await _rest_of_body(message, receive, limit)
+            return await _rest_of_body(message or await receive(), receive, limit)
     except TimeoutError:
         raise SlowBody(f"The body did not come within {settings.body_timeout_s:g} seconds.") from None
 
@@ -89,6 +89,19 @@ async def _rest_of_body(message: Any, receive: Receive, limit: int) -> bytes:
         if not message.get("more_body"):
             return b"".join(parts)
         message = await receive()
+
+
+def message_now(receive: Receive) -> Message | None:
+    """Return a message that is there; None where it would have to be waited for, and no task is made for that."""
+    waiting = receive().__await__()
+    try:
+        next(waiting)
+    except StopIteration as come:
+        message: Message = come.value
+        return message
+    finally:
+        waiting.close()
+    return None
 
 
 def body_from_json(decoder: msgspec.json.Decoder[Body], content: bytes) -> Body:

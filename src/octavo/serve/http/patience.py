@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
-from octavo.serve.http.body import ClientGone
+from octavo.serve.http.body import ClientGone, message_now
 from octavo.serve.refusals import DeadlineExceeded
 
 # An answer that takes longer than this is worth watching the connection for.
 _WATCH_AFTER_S = 0.01
+_WATCH_AGAIN_S = 0.08
 # The service keeps deadlines itself, as long as no engine is at work; it goes first, as it can say more.
 _GRACE_S = 0.008
 _LATE = "The deadline has passed. Nothing more is computed for this request."
@@ -56,7 +57,7 @@ async def while_awaited(work: Coroutine[Any, Any, Value], receive: Receive, dead
 class _Patience:
     """The timers of one request, and what became of them."""
 
-    __slots__ = ("_receive", "_timers", "_watch", "reason", "task")
+    __slots__ = ("_deadline", "_receive", "_watch", "_watch_s", "reason", "task")
 
     def __init__(self, receive: Receive, deadline_s: float | None) -> None:
         loop = asyncio.get_running_loop()
@@ -65,26 +66,30 @@ class _Patience:
         self.task: asyncio.Task[Any] = task
         self.reason: Exception | None = None
         self._receive = receive
-        self._watch: asyncio.Task[None] | None = None
-        self._timers = [loop.call_later(_WATCH_AFTER_S, self._begin_watch)]
+        self._watch_s = _WATCH_AFTER_S
+        self._watch = loop.call_later(self._watch_s, self._look)
+        self._deadline: asyncio.TimerHandle | None = None
         if deadline_s is not None:
             left_s = max(0.0, deadline_s - time.monotonic()) + _GRACE_S
-            self._timers.append(loop.call_later(left_s, self._give_up, Overdue(_LATE)))
+            self._deadline = loop.call_later(left_s, self._give_up, Overdue(_LATE))
 
     def end(self) -> None:
         """Stop watching."""
-        for timer in self._timers:
-            timer.cancel()
-        if self._watch is not None:
-            self._watch.cancel()
+        self._watch.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
 
-    def _begin_watch(self) -> None:
-        self._watch = asyncio.get_running_loop().create_task(self._until_gone())
+    def _look(self) -> None:
+        """Look whether the client is there, and again later.
 
-    async def _until_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._give_up(ClientGone())
+        A task that waits for it to leave would cost each request more than looking: it is made, and cancelled.
+        """
+        message = message_now(self._receive)
+        if message is not None and message["type"] == "http.disconnect":
+            self._give_up(ClientGone())
+            return
+        self._watch_s = min(2 * self._watch_s, _WATCH_AGAIN_S)
+        self._watch = asyncio.get_running_loop().call_later(self._watch_s, self._look)
 
     def _give_up(self, reason: Exception) -> None:
         if self.reason is None:
