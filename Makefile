@@ -11,7 +11,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-demo: $(VENV)/.demo  ## Fine-tune, compress, certify and query a search stack of four models (ten and a half minutes on 2 cores)
+demo: $(VENV)/.demo  ## Fine-tune, compress, certify and query a search stack of four models (10 to 13 minutes on 2 cores)
 	$(BIN)/octavo demo
 
 demo-zh: $(VENV)/.demo-zh  ## The same in Chinese: job titles (about 15 minutes)
