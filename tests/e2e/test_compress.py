@@ -220,7 +220,7 @@ def test_the_end_of_the_demo_answers_and_says_what_to_type(made, capsys):
     def shown(chosen):
         compression = Compression(certificates, chosen, releases, [])
         page = place.store / "overview.html"
-        demo._show({model.name: compression}, (model,), place, page, place.out / "index", full=False)
+        demo._show({model.name: compression}, (model,), place, page, place.out / "index")
         return capsys.readouterr().out
 
     passed = shown(made[1]["chosen"])
@@ -228,7 +228,7 @@ def test_the_end_of_the_demo_answers_and_says_what_to_type(made, capsys):
         assert re.search(rf"{query}  →  {label}  \d", passed)
     assert f"octavo predict demo/store/{model.name}" in passed
     assert "demo/store/overview.html" in passed
-    assert "octavo serve demo/store --index demo/index --rerank 0   then open http://127.0.0.1:8000/" in passed
+    assert "octavo serve demo/store --index demo/index   then open http://127.0.0.1:8000/" in passed
     assert "→" not in shown(None)
 
 

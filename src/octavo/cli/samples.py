@@ -152,7 +152,9 @@ def _search(folder: Path, place: Place, full: bool) -> None:
     head, *judged = (folder / "qrels" / "train.tsv").read_text("utf-8").splitlines(keepends=True)
     random.Random(0).shuffle(judged)  # they stand in the order of their texts, and a part should be like the whole
     kept = -_FEW_TUNING if full else _FEW_PAIRS
-    for name, lines in (("train.tsv", judged[:kept]), ("tune.tsv", judged[kept:][:_FEW_TUNING])):
+    trained = {line.split("\t")[0] for line in judged[:kept]}
+    others = [line for line in judged[kept:] if line.split("\t")[0] not in trained]
+    for name, lines in (("train.tsv", judged[:kept]), ("tune.tsv", others[:_FEW_TUNING])):
         (folder / "qrels" / name).write_text("".join((head, *lines)), "utf-8")
 
 

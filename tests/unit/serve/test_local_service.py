@@ -95,7 +95,7 @@ def test_a_request_leaves_nothing_that_only_a_search_for_garbage_finds():
                     await s.ask("one", "three")
                 await asyncio.sleep(0.06)  # the queue remembers what might have waited for too long
                 await s.ask("one")
-                assert sum(isinstance(one, Job) for one in gc.get_objects()) <= 3
+                assert sum(type(one) is Job for one in gc.get_objects()) <= 3
         finally:
             gc.enable()
 

@@ -209,7 +209,9 @@ def test_fewer_records_than_before_are_refused(tmp_path, monkeypatch):
 def test_an_input_that_cannot_be_tokenized_is_told_with_its_records(tmp_path, monkeypatch):
     monkeypatch.setattr(spool_module, "_CHUNK_INPUTS", 4)
     groups = [[Pair("red", "two")]] * 6 + [[Pair("red " * 20, "two")]]
-    with pytest.raises(InputError, match=r"Records 5 to 7: Pair 2 of this batch: the first text has 20 tokens"):
+    with pytest.raises(
+        InputError, match=r"Records 5 to 7: Pair 2 of this batch: the first text, 'red red .*', has 20 tokens"
+    ):
         spool(tmp_path, "a", groups, TOKENIZER)
 
 
