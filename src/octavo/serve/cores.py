@@ -7,6 +7,7 @@ The event loop has no core to itself: it works while engines do, in the gaps tha
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -76,7 +77,9 @@ def settle_process() -> None:
     """Set aside what is in memory now, modules above all, so that the garbage collector never looks through it again.
 
     A full collection holds the interpreter for as long as it takes to visit every object; those of a service that has
-    loaded its models stay, and there are hundreds of thousands. To be called once, when that is done.
+    loaded its models stay, and there are hundreds of thousands. To be called once, when that is done. At its end the
+    process collects them all the same: extension modules complain of what is left.
     """
     gc.collect()
     gc.freeze()
+    atexit.register(gc.unfreeze)

@@ -69,3 +69,12 @@ def test_what_a_service_has_when_it_is_settled_is_not_collected_again():
         "assert gc.get_freeze_count() > 1000 and len(gc.get_objects()) < 1000, gc.get_freeze_count()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_at_its_end_a_process_collects_what_was_set_aside():
+    code = (
+        "import atexit, gc; from octavo.serve.cores import settle_process;"
+        "atexit.register(lambda: print(gc.get_freeze_count())); settle_process(); assert gc.get_freeze_count()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ended.stdout == "0\n"
