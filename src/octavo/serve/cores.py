@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
+from octavo.engines import hardware
+
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _POOL = "TOKENIZERS_PARALLELISM"
 _TURN_S = 0.0005
@@ -52,7 +54,7 @@ def plan_cores(workers: int | None = None) -> CorePlan:
 
 def usable_cores(quota: Path = _QUOTA) -> int:
     """Return the cores that this process may use: by its affinity, and by the quota of its container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = hardware.usable_cores()
     try:
         limit, period = quota.read_text("ascii").split()
         return max(1, min(cores, ceil(int(limit) / int(period))))

@@ -118,10 +118,14 @@ class Tokenizer:
     def uncut_length(self, item: str | Pair) -> int:
         """Return how many tokens a text or a pair of texts comes to before anything is cut, special tokens included."""
         texts = [item] if isinstance(item, str) else [item.first, item.second]
-        # What was cut off is kept beside what is left, piece by piece.
-        encodings = self._tokenizer.encode_batch([well_formed(text) for text in texts], add_special_tokens=False)
-        tokens = sum(len(part.ids) for encoding in encodings for part in (encoding, *encoding.overflowing))
+        tokens = sum(self._uncut_tokens(well_formed(text)) for text in texts)
         return tokens + int(self._tokenizer.num_special_tokens_to_add(len(texts) > 1))
+
+    def _uncut_tokens(self, text: str) -> int:
+        """Return how many tokens a text has, special ones left out."""
+        (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        # What was cut off is kept beside what is left, piece by piece.
+        return sum(len(part.ids) for part in (encoding, *encoding.overflowing))
 
     def _encoded(self, inputs: Sequence[Input]) -> TokenBatch:
         texts = [item for item in inputs if type(item) is str]
@@ -240,8 +244,7 @@ class Tokenizer:
     def _refuse_long_first(self, texts: Sequence[tuple[str, str]], rows: Sequence[int], error: Exception) -> None:
         specials = self._tokenizer.num_special_tokens_to_add(True)
         for row, (first, second) in zip(rows, texts, strict=True):
-            (encoding,) = self._tokenizer.encode_batch_fast([first], add_special_tokens=False)
-            tokens = sum(len(part.ids) for part in (encoding, *encoding.overflowing))
+            tokens = self._uncut_tokens(first)
             if tokens + specials + bool(second) > self.max_length:
                 raise InputError(
                     f"Pair {row} of this batch: the first text, {shown(first)}, has {tokens} tokens and the special "
