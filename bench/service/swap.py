@@ -30,6 +30,7 @@ _SHARE = 0.2  # of what the server can do at most: loading a release takes a cor
 _TOLERANCE = 1e-3  # of a probability: batches differ in their last bits
 _BAD_EVERY = 5
 _START_S = 0.5  # until a load is on its way
+_MEMORIES = 8  # turns after which the server's memory is told
 
 
 def main() -> None:
@@ -73,6 +74,7 @@ def _measure(
         rate_rps = _SHARE * sum(one.status == 200 for one in Sending(load(0, 5.0, 2)).result()) / 5.0
     steady, during, swapping = [], [], _Swapping(versions, asked.swaps, asked.pause_s)
     stolen = [0.0, 0.0]
+    memory_mb = [_memory_mb(server)]
     for turn in range(asked.rounds):
         if swapping.swaps >= asked.swaps:
             break
@@ -84,6 +86,7 @@ def _measure(
         time.sleep(_START_S)
         swapping.swap(server, time.monotonic() + seconds - 2 * _START_S)
         during += sending.result()
+        memory_mb.append(_memory_mb(server))
         stolen = [stolen[0] + between - before, stolen[1] + _stolen_s() - between]
     judged = [_judge(one, expected) for one in (*steady, *during)]
     return {
@@ -99,6 +102,7 @@ def _measure(
         "p50_ms": [round(percentile_ms(some, 0.5), 3) for some in (steady, during)],
         "p99_ms": [round(percentile_ms(some, 0.99), 3) for some in (steady, during)],
         "rate_rps": round(rate_rps, 1),
+        "memory_mb": [memory_mb[turn * (len(memory_mb) - 1) // _MEMORIES] for turn in range(_MEMORIES + 1)],
         "stolen_s": [round(some, 2) for some in stolen],
         "statuses": dict(Counter(one.status for one in during)),
         "versions": dict(Counter(json.loads(one.answer)["version"] for one in during if one.status == 200)),
@@ -132,6 +136,10 @@ class _Swapping:
                 status, _ = server.admin("POST", f"models/{MODEL}/promote", {"version": version})
                 self.refused[why] += 400 <= status < 500
                 self.wrong += status == 200
+
+
+def _memory_mb(server: Server) -> int:
+    return round(server.metric("process_resident_memory_bytes") / 2**20)
 
 
 def _stolen_s() -> float:
