@@ -28,6 +28,7 @@ from bench.service.server import HOST, Server, octavo_server
 from octavo.data.traces import Synthesis, synthetic_trace
 from octavo.engines.open import Backend
 from octavo.ladder.planning import plan_engine
+from octavo.search import settings
 from octavo.search.judged import read_judged
 from octavo.store.release import read_manifest
 from octavo.store.versions import current, models, point_current
@@ -38,6 +39,7 @@ _BODIES = 2000
 _STEP = 1.1  # the rate is known to within
 _LEAST_RPS = 0.5
 _FEWEST, _LONGEST_S = 150, 8.0  # searches that a p99 is taken of, and no longer than this
+_TRIES = 2  # on a machine that others use too, one bad second says nothing of the server
 _START_S = 600.0
 _QUEUE_MS = 30_000  # nobody is refused: what is late is seen in the p99
 
@@ -91,18 +93,18 @@ def main() -> None:
 def _servers(asked: argparse.Namespace, opened: ExitStack) -> list[Server]:
     """Start the FP32 stack and the INT8 stack, each over a store of its own."""
     os.environ["OCTAVO_CACHE"] = str((asked.work / "cache").resolve())  # for plans that are this bench's alone
-    stores = [_copied(asked.demo / "store", asked.work / name) for name in (FP32, INT8)]
+    stores = [_linked(asked.demo / "store", asked.work / name) for name in (FP32, INT8)]
     _serve_references(stores[0])
-    options = ("--index", str(asked.demo / "index"), "--max-queue-ms", str(_QUEUE_MS))
+    index = _linked(asked.demo / "index", asked.work / "index")
+    (index / settings.FILE_NAME).unlink(missing_ok=True)  # a ranker that was tuned away would not be measured
+    options = ("--index", str(index), "--max-queue-ms", str(_QUEUE_MS))
     return [opened.enter_context(octavo_server(store, *options, start_s=_START_S)) for store in stores]
 
 
-def _copied(store: Path, folder: Path) -> Path:
-    """Return hard links of a store, in which `current` can be moved."""
+def _linked(original: Path, folder: Path) -> Path:
+    """Return a folder of hard links, in which `current` can be moved."""
     shutil.rmtree(folder, ignore_errors=True)
-    for model in models(store):
-        shutil.copytree(store / model, folder / model, symlinks=True, copy_function=_link_or_copy)
-    return folder
+    return Path(shutil.copytree(original, folder, symlinks=True, copy_function=_link_or_copy))
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -158,18 +160,28 @@ def _try_rate(stack: Stack, bodies: Sequence[str], seconds: float, bound_ms: flo
     """See whether a server keeps the bound at its next rate."""
     rate_rps = stack.next_rps
     seconds = min(max(seconds, _FEWEST / rate_rps), _LONGEST_S)
-    answered = _asked(stack, bodies, seconds, rate_rps=rate_rps, seed=int(rate_rps))
-    keeps = all(map(_is_whole, answered)) and percentile_ms(answered, 0.99) <= bound_ms
-    if keeps:
-        stack.low_rps, stack.within = rate_rps, answered
-    else:
-        stack.high_rps = rate_rps
+    for attempt in range(_TRIES):
+        seed = int(rate_rps) + attempt
+        answered = _asked(stack, bodies, seconds, rate_rps=rate_rps, seed=seed, p99_ms=bound_ms)
+        if all(map(_is_whole, answered)) and percentile_ms(answered, 0.99) <= bound_ms:
+            stack.low_rps, stack.within = rate_rps, answered
+            return
+    stack.high_rps = rate_rps
 
 
 def _asked(
-    stack: Stack, bodies: Sequence[str], seconds: float, *, rate_rps: float = 0.0, workers: int = 0, seed: int = 0
+    stack: Stack,
+    bodies: Sequence[str],
+    seconds: float,
+    *,
+    rate_rps: float = 0.0,
+    workers: int = 0,
+    seed: int = 0,
+    p99_ms: float = 0.0,
 ) -> list[Answered]:
-    load = Load(HOST, stack.port, "/v1/search", bodies, rate_rps, seconds, seed, workers, keep_bodies=True)
+    load = Load(
+        HOST, stack.port, "/v1/search", bodies, rate_rps, seconds, seed, workers, keep_bodies=True, p99_ms=p99_ms
+    )
     return Sending(load).result()
 
 
