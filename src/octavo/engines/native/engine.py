@@ -71,9 +71,9 @@ class NativeEngine:
         return check_finite(output, self._id)
 
     def warm_up(self, batches: list[TokenBatch]) -> None:
-        """Run the batches once, so that workspaces have their size."""
-        for batch in batches:
-            self.run(batch)
+        """Run the largest batch, after which a workspace has its size: no kernel waits for a shape."""
+        if batches:
+            self.run(max(batches, key=lambda batch: len(batch.ids)))
 
     def close(self) -> None:
         """Drop the model; calls in flight finish."""

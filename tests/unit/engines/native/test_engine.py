@@ -72,3 +72,14 @@ def test_without_the_extension_the_error_says_what_to_install(graph, monkeypatch
     monkeypatch.setattr("octavo.engines.native.available", lambda: False)
     with pytest.raises(EngineError, match=r"not built when Octavo was installed\. Install a C\+\+ compiler"):
         open_engine(Backend.NATIVE, graph)
+
+
+@needs_extension
+def test_warming_up_takes_the_largest_batch_alone(graph, monkeypatch):
+    ran: list[int] = []
+    run = NativeEngine.run
+    monkeypatch.setattr(NativeEngine, "run", lambda self, batch: (ran.append(len(batch.ids)), run(self, batch))[1])
+    engine = NativeEngine(graph, threads=1)
+    engine.warm_up([])
+    engine.warm_up([TokenBatch.from_sequences([[1] * length]) for length in (2, 5, 3)])
+    assert ran == [5]
