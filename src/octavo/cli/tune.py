@@ -49,27 +49,23 @@ def tune(
       0 done · 2 bad input, or an index or release that cannot be trusted · 130 interrupted
     """
     with needs_extra():
-        from octavo.search.evaluate import pair_of, ranker_of
         from octavo.search.index import open_index
         from octavo.search.judged import read_judged
-        from octavo.search.session import store_of
+        from octavo.search.pairs import pairs_of
         from octavo.search.settings import keep_tuned
         from octavo.search.tuning import tune as tuned
     judged = read_judged(queries, qrels)
     named = versions_from(version_of)
     with shown_progress(as_json) as progress:
         opened = open_index(index, progress)
-        folder = store_of(opened, store)
-        embedder, ranking = opened.manifest.vectors_by.model, ranker_of(folder, ranker)
+        embedding, ranking = pairs_of(opened, store, named, ranker=ranker)
         if ranking is None:
-            raise InputError(f"{folder}: there is no ranker, and nothing to tune.")
-        if unknown := set(named) - {embedder, ranking}:
-            raise InputError(f"'{min(unknown)}' takes no part in this search; {embedder} embeds, {ranking} ranks.")
-        releases = [pair_of(folder, model, named.get(model)).int8 for model in (embedder, ranking)]
+            raise InputError(f"{index}: its store has no ranker, and there is nothing to tune.")
         made = tuned(
             opened,
             judged,
-            *releases,
+            embedding.int8,
+            ranking.int8,
             rerank=rerank,
             threads=threads,
             allow_uncertified=allow_uncertified,
