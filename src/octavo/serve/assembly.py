@@ -34,13 +34,23 @@ from octavo.serve.status import Status, models_status
 from octavo.serve.traffic import LastMinute
 
 
-class ExtraRoutes(Protocol):
-    """Makes the routes of other rooms, over the service."""
+class Extension(Protocol):
+    """What another room adds to a service."""
 
-    def __call__(
+    def routes(
         self, service: Service, api_settings: ApiSettings, listener: Listener, admin_port: int
     ) -> Sequence[BaseRoute]:
         """Return the routes, for a service whose admin API listens on `admin_port`."""
+
+    def refresh(self, *, retry: bool) -> None:
+        """Look for what is new, as the store is read: in a thread. What it raises goes to the log, once.
+
+        Args:
+            retry: also try again what failed before.
+        """
+
+    async def close(self) -> None:
+        """Let go of all that was loaded. Nothing is asked any more."""
 
 
 _log = logging.getLogger(__name__)
@@ -92,9 +102,9 @@ class Parts:
             max_body_bytes=settings.max_body_bytes, max_inputs=settings.max_inputs, api_keys=settings.api_keys
         )
 
-    def app(self, extra_routes: ExtraRoutes | None, admin_port: int) -> ASGIApp:
+    def app(self, extension: Extension | None, admin_port: int) -> ASGIApp:
         """Return what clients ask."""
-        extra = extra_routes(self.service, self.api_settings, self.listener, admin_port) if extra_routes else ()
+        extra = extension.routes(self.service, self.api_settings, self.listener, admin_port) if extension else ()
         app: ASGIApp = create_app(self.service, self.api_settings, listener=self.listener, extra_routes=extra)
         for observer in self.observers:
             app = observer.wrap(app)
