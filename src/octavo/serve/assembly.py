@@ -146,12 +146,21 @@ def assemble(settings: ServeSettings, observers: Sequence[Observer] = ()) -> Par
         drain_s=settings.drain_s,
     )
     rollout = Rollout(registry, settings.store)
-    wait_s, queue_s = settings.batch_wait_ms / 1000, settings.max_queue_ms / 1000
-    limits = Limits(settings.max_batch_tokens, wait_s, queue_s, plan.workers)
-    cache = OutputCache(settings.cache_entries) if settings.cache_entries else None
-    scheduler = Scheduler(limits, listener, cache=cache, max_tokens=settings.max_tokens)
+    scheduler = scheduler_from_settings(settings, listener)
     service = LocalService(registry, scheduler, settings, listener, rollout)
     return Parts(settings, observers, listener, metrics, minute, registry, rollout, scheduler, service)
+
+
+def scheduler_from_settings(settings: ServeSettings, listener: Listener) -> Scheduler:
+    """Return a scheduler by the settings and the plan of cores; it is not started."""
+    limits = Limits(
+        max_batch_tokens=settings.max_batch_tokens,
+        batch_wait_s=settings.batch_wait_ms / 1000,
+        max_queue_s=settings.max_queue_ms / 1000,
+        workers=plan_cores(settings.workers).workers,
+    )
+    cache = OutputCache(settings.cache_entries) if settings.cache_entries else None
+    return Scheduler(limits, listener, cache=cache, max_tokens=settings.max_tokens)
 
 
 class _Announcer:
