@@ -28,7 +28,7 @@ from octavo.serve.queue import Limits
 from octavo.serve.registry import Registry
 from octavo.serve.rollout import Rollout
 from octavo.serve.scheduler import Scheduler
-from octavo.serve.service import BatchRun, Listener, Listeners, Reply, Service
+from octavo.serve.service import Listener, Listeners, Service
 from octavo.serve.settings import ServeSettings
 from octavo.serve.status import Status, models_status
 from octavo.serve.traffic import LastMinute
@@ -163,20 +163,8 @@ def scheduler_from_settings(settings: ServeSettings, listener: Listener) -> Sche
     return Scheduler(limits, listener, cache=cache, max_tokens=settings.max_tokens)
 
 
-class _Announcer:
-    """Writes swaps to the log. A `Listener`."""
-
-    def answered(self, reply: Reply, seconds: float) -> None:
-        """Not written."""
-
-    def refused(self, model: str, reason: str) -> None:
-        """Not written."""
-
-    def ran(self, batch: BatchRun) -> None:
-        """Not written."""
-
-    def queued(self, model: str, requests: int, tokens: int) -> None:
-        """Not written."""
+class _Announcer(Listener):
+    """Writes swaps to the log."""
 
     def swapped(self, model: str, old: str | None, new: str | None, seconds: float, error: str | None) -> None:
         """Say what serves from now on, or why not."""
