@@ -11,7 +11,17 @@ import typer
 from octavo.cli import options, output
 from octavo.cli.failures import REFUSED, needs_extra
 from octavo.cli.progress import shown_progress
-from octavo.cli.search import IndexPath, Ranker, RankWeight, Rerank, StoreOption, Versions, versions_from
+from octavo.cli.search import (
+    AllowUncertified,
+    IndexPath,
+    Queries,
+    Ranker,
+    RankWeight,
+    Rerank,
+    StoreOption,
+    Versions,
+    versions_from,
+)
 from octavo.errors import InputError
 from octavo.search import RERANK
 
@@ -26,7 +36,7 @@ if TYPE_CHECKING:
 def evaluate(
     context: typer.Context,
     index: IndexPath,
-    queries: Annotated[Path, typer.Option(metavar="FILE", help='BEIR\'s queries.jsonl: {"_id", "text"} a line.')],
+    queries: Queries,
     qrels: Annotated[Path, typer.Option(metavar="FILE", help="Judgements: qrels/test.tsv of BEIR, or TREC's.")],
     store: StoreOption = None,
     rerank: Rerank = RERANK,
@@ -36,9 +46,7 @@ def evaluate(
     margin: options.Margin = None,
     threads: options.Threads = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page (HTML).")] = None,
-    allow_uncertified: Annotated[
-        bool, typer.Option("--allow-uncertified", help="Also take releases that are no pass here.")
-    ] = False,
+    allow_uncertified: AllowUncertified = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Say how good a search is, stage by stage, in FP32 and in INT8: BM25 alone, vectors alone, fused, ranked.

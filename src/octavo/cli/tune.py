@@ -10,7 +10,7 @@ import typer
 from octavo.cli import options, output
 from octavo.cli.failures import needs_extra
 from octavo.cli.progress import shown_progress
-from octavo.cli.search import IndexPath, Ranker, Rerank, StoreOption, Versions, versions_from
+from octavo.cli.search import AllowUncertified, IndexPath, Queries, Ranker, Rerank, StoreOption, Versions, versions_from
 from octavo.errors import InputError
 from octavo.search import RERANK
 
@@ -22,16 +22,14 @@ if TYPE_CHECKING:
 
 def tune(
     index: IndexPath,
-    queries: Annotated[Path, typer.Option(metavar="FILE", help='BEIR\'s queries.jsonl: {"_id", "text"} a line.')],
+    queries: Queries,
     qrels: Annotated[Path, typer.Option(metavar="FILE", help="Judgements of development queries: qrels/dev.tsv.")],
     store: StoreOption = None,
     rerank: Rerank = RERANK,
     ranker: Ranker = None,
     version_of: Versions = None,
     threads: options.Threads = None,
-    allow_uncertified: Annotated[
-        bool, typer.Option("--allow-uncertified", help="Also take releases that are no pass here.")
-    ] = False,
+    allow_uncertified: AllowUncertified = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find out how much the ranker should have to say, on development queries, and keep it with the index.
