@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,16 @@ class Server:
         if connection is None:
             used.close()
         return response.status, content, response.headers.get("connection") == "close"
+
+    def asked(self) -> Iterator[tuple[str, int, Any]]:
+        """Ask one text after the other over a connection that stays open: text, status and answer of each."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)) as connection:
+            for text in itertools.cycle(TEXTS):
+                status, answer, closes = self.ask(text, connection)
+                yield text, status, answer
+                # What a router does: a service that is not ready is asked nothing more.
+                if closes and self.status_code("/ready") != 200:
+                    return
 
     def status_code(self, path: str) -> int | None:
         """Return the status of an address; None where nothing listens."""
@@ -140,12 +151,12 @@ def flip_a_byte(file: Path) -> None:
 
 
 class Load:
-    """Clients that keep their connections open and ask one thing after the other."""
+    """Clients, a thread each, that ask one thing after the other until the block ends, and what they were told."""
 
-    def __init__(self, server: Server, clients: int = 3) -> None:
-        self.server = server
-        self.answers: list[tuple[str, int, Any]] = []
+    def __init__(self, client: Callable[[], Iterator[Any]], clients: int = 3) -> None:
+        self.answers: list[Any] = []
         self.faults: list[BaseException] = []
+        self._client = client
         self._enough = threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
 
@@ -160,20 +171,13 @@ class Load:
             thread.join()
 
     def _ask(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=PATIENCE_S)
         try:
-            for text in itertools.cycle(TEXTS):
+            for answer in self._client():
+                self.answers.append(answer)
                 if self._enough.is_set():
-                    break
-                status, answer, closes = self.server.ask(text, connection)
-                self.answers.append((text, status, answer))
-                # What a router does: a service that is not ready is asked nothing more.
-                if closes and self.server.status_code("/ready") != 200:
                     break
         except BaseException as error:
             self.faults.append(error)
-        finally:
-            connection.close()
 
 
 def point_current(store: Path, version: str) -> None:

@@ -48,7 +48,7 @@ def test_swaps_under_load_lose_and_mix_nothing(serve, store):
     corrupt = add_version(store, "2")
     flip_a_byte(store / "tiny" / corrupt / "model.onnx")
     server = serve(store)
-    with Load(server) as load:
+    with Load(server.asked) as load:
         for version in ("1", "2", corrupt, "1", "99", "2"):
             before = server.serving()
             status, answer = server.promote(version)
@@ -71,7 +71,7 @@ def test_swaps_under_load_lose_and_mix_nothing(serve, store):
 
 def test_sigterm_under_load_loses_nothing(serve, store):
     server = serve(store)
-    with Load(server) as load:
+    with Load(server.asked) as load:
         until(lambda: len(load.answers) > 50)
         server.process.send_signal(signal.SIGTERM)
         until(lambda: server.status_code("/ready") in (503, None))
@@ -144,7 +144,7 @@ def test_the_verbs_speak_to_the_running_service(serve, store, octavo):
     loose = ("--max-error-rate", 0.3, "--min-agreement", 0.4, "--max-drift", 0.6, "--max-p99-ratio", 1000)
     ran = octavo("canary", "tiny", "1", "--percent", 50, "--min-requests", 50, *loose, *here)
     assert "1 answers 50% of the requests; 2 serves on" in ran.out
-    with Load(server) as load:
+    with Load(server.asked) as load:
         until(lambda: server.serving() == "1")
     assert {status for _, status, _ in load.answers} == {200}
     shown = octavo("status", *here).out
@@ -154,7 +154,7 @@ def test_the_verbs_speak_to_the_running_service(serve, store, octavo):
     assert json.loads(kept.read_bytes())["outcome"] == "promoted"
     # A shadow is seen by nobody, until it is aborted.
     octavo("shadow", "tiny", "2", "--percent", 100, "--only-watch", *here)
-    with Load(server) as load:
+    with Load(server.asked) as load:
         until(lambda: server.admin("GET", "/admin/status")[1]["models"][0]["trial"]["requests"] > 5)
     assert {answer["version"] for _, _, answer in load.answers} == {"1"}
     assert "off trial" in octavo("abort", "tiny", *here).out

@@ -69,7 +69,7 @@ def test_on_a_full_disk_it_serves_on_and_a_swap_says_why_it_cannot_be(serve, sto
     log.touch()
     filling = fill(small_disk)
     server = serve(small_disk / "store", "--access-log", str(log), OCTAVO_CACHE=str(cache))
-    with Load(server) as load:
+    with Load(server.asked) as load:
         until(lambda: len(load.answers) > 50)
         for _ in range(2):
             status, answer = server.promote("1")
@@ -127,7 +127,7 @@ def test_a_release_that_is_being_copied_is_refused_until_it_is_whole(serve, stor
     source, target = elsewhere / "tiny" / version, store / "tiny" / version
     server = serve(store)
     files = sorted((one for one in source.rglob("*") if one.is_file()), key=lambda one: one.name != "manifest.json")
-    with Load(server) as load:
+    with Load(server.asked) as load:
         for number, file in enumerate(files):
             copy = target / file.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)

@@ -10,15 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from octavo.certify.certificate import (
-    Certificate,
-    Evidence,
-    Hashes,
-    Identity,
-    Timing,
-    certificate_from,
-    certificate_json,
-)
+from octavo.certify.certificate import Certificate, Hashes, certificate_json
+from octavo.certify.certifying import Evidence, Identity, Timing, certificate_from
 from octavo.certify.latency import measure
 from octavo.engines.hardware import Hardware
 from octavo.store.publish import new_version

@@ -9,16 +9,11 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-import uvicorn
-from fastapi import FastAPI
-from pydantic import BaseModel
 
 from bench.engines.models import subject_from_model
 from bench.engines.peers import Run, Threads, openvino_int8
+from bench.service.peers.fastapi_app import serve
 from octavo.tasks.probabilities import softmax
-
-app = FastAPI()
-model: OpenvinoModel
 
 
 class OpenvinoModel:
@@ -50,24 +45,5 @@ class OpenvinoModel:
         ]
 
 
-class Texts(BaseModel):
-    """A request."""
-
-    input: list[str]
-
-
-@app.post("/predict")
-def predict(texts: Texts) -> list[dict[str, object]]:
-    """Answer in a thread of the pool."""
-    return model(texts.input)
-
-
-@app.get("/ready")
-def ready() -> str:
-    """Say that the model is loaded."""
-    return "yes"
-
-
 if __name__ == "__main__":
-    model = OpenvinoModel(Path(sys.argv[1]), lanes=2)
-    uvicorn.run(app, port=int(sys.argv[2]), log_level="error")
+    serve(OpenvinoModel(Path(sys.argv[1]), lanes=2), port=int(sys.argv[2]))

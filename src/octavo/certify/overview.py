@@ -8,9 +8,9 @@ from html import escape
 from urllib.parse import urlsplit
 
 from octavo.certify.certificate import Certificate
+from octavo.certify.plots.intervals import interval_bar
 from octavo.certify.report import featured_certificate
 from octavo.certify.report_page import note_list, page_html, reproduce_section, section
-from octavo.certify.report_plots import interval_bar
 from octavo.certify.report_tables import badge, overview_table, user_text
 from octavo.certify.wording import (
     count,

@@ -9,16 +9,11 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from octavo.certify.certificate import Certificate
+from octavo.certify.plots.drawing import Mark
+from octavo.certify.plots.intervals import Span, forest
+from octavo.certify.plots.latencies import Latencies, latency_histogram
+from octavo.certify.plots.scatter import Point, scatter
 from octavo.certify.report_page import figure, note_list, section
-from octavo.certify.report_plots import (
-    Latencies,
-    Mark,
-    Point,
-    Span,
-    forest,
-    latency_histogram,
-    scatter,
-)
 from octavo.certify.report_tables import cost_table, fact_list, flip_table, measure_table, rung_table, slice_table
 from octavo.certify.traffic import QUERIES as CORE_QUERIES
 from octavo.certify.wording import (

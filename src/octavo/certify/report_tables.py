@@ -8,7 +8,7 @@ from html import escape
 from octavo.certify.certificate import Certificate, CoreCost
 from octavo.certify.flips import Flip
 from octavo.certify.measures import MeasureRecord
-from octavo.certify.report_plots import interval_bar
+from octavo.certify.plots.intervals import interval_bar
 from octavo.certify.slices import Slice
 from octavo.certify.wording import (
     count,

@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from octavo.cli import trials
 
-import typer
-
-from octavo.cli import options, services, trials
-
-
-def canary(
-    model: services.ModelName,
-    version: services.Version,
-    percent: Annotated[
-        float, typer.Option(min=0, max=100, help="Of the model's requests that the new version answers.")
-    ] = 5.0,
-    store: services.Store = None,
-    min_requests: trials.MinRequests = None,
-    max_error_rate: trials.MaxErrorRate = None,
-    min_agreement: trials.MinAgreement = None,
-    max_drift: trials.MaxDrift = None,
-    max_p99_ratio: trials.MaxP99Ratio = None,
-    only_watch: trials.OnlyWatch = False,
-    as_json: options.AsJson = False,
-) -> None:
+canary = trials.verb(
+    "canary",
     """Let a new version answer some of the requests, and promote or drop it by what it does.
 
     Requests that it answers are also put to the old version, and answers, latencies and errors are compared. Once it is
@@ -38,6 +20,7 @@ def canary(
     [bold]Exit codes[/bold]
 
       0 it has begun · 2 it was refused, and why; nothing has changed
-    """
-    thresholds = trials.thresholds_from_options(min_requests, max_error_rate, min_agreement, max_drift, max_p99_ratio)
-    trials.begin("canary", trials.Wish(model, version, percent, not only_watch, thresholds), store, as_json)
+    """,
+    percent=5.0,
+    percent_help="Of the model's requests that the new version answers.",
+)

@@ -11,7 +11,17 @@ import typer
 from octavo.cli import options, output
 from octavo.cli.failures import REFUSED, needs_extra
 from octavo.cli.progress import shown_progress
-from octavo.cli.search import IndexPath, Ranker, RankWeight, Rerank, StoreOption, Versions, versions_from
+from octavo.cli.search import (
+    AllowUncertified,
+    IndexPath,
+    Queries,
+    Ranker,
+    RankWeight,
+    Rerank,
+    StoreOption,
+    Versions,
+    versions_from,
+)
 from octavo.errors import InputError
 from octavo.search import RERANK
 
@@ -26,7 +36,7 @@ if TYPE_CHECKING:
 def evaluate(
     context: typer.Context,
     index: IndexPath,
-    queries: Annotated[Path, typer.Option(metavar="FILE", help='BEIR\'s queries.jsonl: {"_id", "text"} a line.')],
+    queries: Queries,
     qrels: Annotated[Path, typer.Option(metavar="FILE", help="Judgements: qrels/test.tsv of BEIR, or TREC's.")],
     store: StoreOption = None,
     rerank: Rerank = RERANK,
@@ -36,9 +46,7 @@ def evaluate(
     margin: options.Margin = None,
     threads: options.Threads = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page (HTML).")] = None,
-    allow_uncertified: Annotated[
-        bool, typer.Option("--allow-uncertified", help="Also take releases that are no pass here.")
-    ] = False,
+    allow_uncertified: AllowUncertified = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Say how good a search is, stage by stage, in FP32 and in INT8: BM25 alone, vectors alone, fused, ranked.
@@ -55,28 +63,25 @@ def evaluate(
       0 INT8 is non-inferior at the last stage · 1 it is not, or that is undecided · 2 bad input · 130 interrupted
     """
     with needs_extra():
-        from octavo.search.evaluate import MARGIN, pair_of, ranker_of
+        from octavo.search.evaluate import MARGIN
         from octavo.search.evaluate import evaluate as evaluated
         from octavo.search.index import open_index
         from octavo.search.judged import read_judged
-        from octavo.search.session import store_of
+        from octavo.search.pairs import pairs_of
         from octavo.search.settings import weight_of
         from octavo.types import Verdict
     judged = read_judged(queries, qrels)
     named = versions_from(version_of)
     with shown_progress(as_json) as progress:
         opened = open_index(index, progress)
-        folder = store_of(opened, store)
-        embedder, ranking = opened.manifest.vectors_by.model, ranker_of(folder, ranker) if rerank else None
-        if unknown := set(named) - {embedder, ranking}:
-            raise InputError(f"'{min(unknown)}' takes no part in this search; {embedder} embeds, {ranking} ranks.")
+        embedding, ranking = pairs_of(opened, store, named, ranker=ranker, ranks=rerank > 0)
         made = evaluated(
             opened,
             judged,
-            pair_of(folder, embedder, named.get(embedder)),
-            pair_of(folder, ranking, named.get(ranking)) if ranking else None,
+            embedding,
+            ranking,
             rerank=rerank,
-            rank_weight=weight_of(opened.tuned, ranking, rank_weight),
+            rank_weight=weight_of(opened.tuned, ranking.model if ranking else None, rank_weight),
             margin=MARGIN if margin is None else options.fraction_from_points(margin),
             threads=threads,
             allow_uncertified=allow_uncertified,
@@ -127,7 +132,8 @@ def _table(made: Evaluation) -> Table:
 
     from octavo.certify.wording import metric_name
     from octavo.cli.tables import verdict_text
-    from octavo.search.evaluate import BM25, MEASURES
+    from octavo.search.evaluate import MEASURES
+    from octavo.search.rankings import BM25
     from octavo.tasks.ranking import NDCG
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")

@@ -46,6 +46,10 @@ Versions = Annotated[
     list[str] | None,
     typer.Option("--version-of", metavar="MODEL=VERSION", help="Ask this version of a model; may be repeated."),
 ]
+Queries = Annotated[Path, typer.Option(metavar="FILE", help='BEIR\'s queries.jsonl: {"_id", "text"} a line.')]
+AllowUncertified = Annotated[
+    bool, typer.Option("--allow-uncertified", help="Also take releases that are no pass here.")
+]
 Rerank = Annotated[
     int,
     typer.Option("--rerank", min=0, max=100, metavar="N", help="Rank the first N documents.", rich_help_panel=STAGES),

@@ -12,15 +12,8 @@ from octavo.cli.progress import shown_progress
 from octavo.search import RERANK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from starlette.routing import BaseRoute
-
-    from octavo.serve.assembly import ExtraRoutes
-    from octavo.serve.http.settings import ApiSettings
-    from octavo.serve.process import OnRefresh
+    from octavo.serve.assembly import Extension
     from octavo.serve.running import Running
-    from octavo.serve.service import Listener, Service
     from octavo.serve.settings import ServeSettings
 
 
@@ -92,21 +85,20 @@ def serve(
         watch_s=1.0 if watch else 0.0,
         allow_uncertified=allow_uncertified,
     )
-    extra_routes, on_refresh = None, None
+    extension = None
     if index is not None:
-        extra_routes, on_refresh = _search_routes(index, rules, ranker, rerank, rank_weight, settings, as_json)
+        extension = _search(index, rules, ranker, rerank, rank_weight, settings, as_json)
     run(
         settings,
         admin_host=admin_host,
         access_log=access_log,
         tracing=otel,
         on_live=on_live,
-        extra_routes=extra_routes,
-        on_refresh=on_refresh,
+        extension=extension,
     )
 
 
-def _search_routes(
+def _search(
     index: Path,
     rules: Path | None,
     ranker: str | None,
@@ -114,34 +106,17 @@ def _search_routes(
     rank_weight: float | None,
     settings: ServeSettings,
     as_json: bool,
-) -> tuple[ExtraRoutes, OnRefresh]:
-    """Open an index; return what makes the routes that search it, and what takes up a version published later."""
+) -> Extension:
+    """Open an index; return what searches it over the service, and takes up a version published later."""
     with needs_extra():
         from octavo.search.following import FollowedIndex
         from octavo.search.index import open_index
         from octavo.search.rules import Rules, read_rules
-        from octavo.search.web.routes import search_routes
-        from octavo.search.web.site import Site
+        from octavo.search.web.extension import SearchExtension
     table = read_rules(rules) if rules else Rules()
     with shown_progress(as_json) as progress:
         followed = FollowedIndex(index, open_index(index, progress))
-
-    def routes(service: Service, api_settings: ApiSettings, listener: Listener, admin_port: int) -> Sequence[BaseRoute]:
-        site = Site(
-            followed,
-            service,
-            settings.store,
-            rules=table,
-            ranker=ranker,
-            rerank=rerank,
-            rank_weight=rank_weight,
-            allow_uncertified=settings.allow_uncertified,
-            admin_port=admin_port,
-            has_reports=not settings.api_keys,  # a browser that follows a link shows no key
-        )
-        return search_routes(site, api_settings, listener)
-
-    return routes, lambda retry: followed.refresh(retry=retry)
+    return SearchExtension(followed, settings, table, ranker, rerank, rank_weight)
 
 
 def _show_live(running: Running, file: Path | None, as_json: bool, *, has_page: bool) -> None:

@@ -1,14 +1,14 @@
-"""What `octavo canary` and `octavo shadow` share: thresholds as options, and beginning a trial."""
+"""What `octavo canary` and `octavo shadow` share: their options, thresholds among them, and beginning a trial."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from octavo.cli import output, services
+from octavo.cli import options, output, services
 from octavo.cli.failures import needs_extra
 
 THRESHOLDS = "Thresholds"
@@ -48,49 +48,58 @@ OnlyWatch = Annotated[
 ]
 
 
-def thresholds_from_options(
-    min_requests: int | None,
-    max_error_rate: float | None,
-    min_agreement: float | None,
-    max_drift: float | None,
-    max_p99_ratio: float | None,
-) -> dict[str, Any]:
-    """Return the thresholds that were given, as the admin API names them; others have their defaults."""
-    given = {
-        "min_requests": min_requests,
-        "max_error_rate": max_error_rate,
-        "min_agreement": min_agreement,
-        "max_drift": max_drift,
-        "max_p99_ratio": max_p99_ratio,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+def verb(mode: str, text: str, *, percent: float, percent_help: str) -> Callable[..., None]:
+    """Return the command that begins a trial.
+
+    Args:
+        mode: `canary` or `shadow`, as the admin API names it.
+        text: the command's help.
+        percent: of the requests, where none is given.
+        percent_help: what those requests are.
+    """
+    share: Any = typer.Option(percent, min=0, max=100, help=percent_help)
+
+    def begin(
+        model: services.ModelName,
+        version: services.Version,
+        percent: float = share,
+        store: services.Store = None,
+        min_requests: MinRequests = None,
+        max_error_rate: MaxErrorRate = None,
+        min_agreement: MinAgreement = None,
+        max_drift: MaxDrift = None,
+        max_p99_ratio: MaxP99Ratio = None,
+        only_watch: OnlyWatch = False,
+        as_json: options.AsJson = False,
+    ) -> None:
+        given = {
+            "min_requests": min_requests,
+            "max_error_rate": max_error_rate,
+            "min_agreement": min_agreement,
+            "max_drift": max_drift,
+            "max_p99_ratio": max_p99_ratio,
+        }
+        # Those that were not given have the service's defaults.
+        thresholds = {name: value for name, value in given.items() if value is not None}
+        plan = {"version": version, "percent": percent, "act": not only_watch, "thresholds": thresholds}
+        _begin(mode, model, plan, store, as_json)
+
+    begin.__name__, begin.__doc__ = mode, text
+    return begin
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A trial that is wanted."""
-
-    model: str
-    version: str
-    percent: float
-    act: bool
-    thresholds: dict[str, Any]
-
-
-def begin(mode: str, wish: Wish, store: Path | None, as_json: bool) -> None:
+def _begin(mode: str, model: str, plan: dict[str, Any], store: Path | None, as_json: bool) -> None:
     """Have the running service begin a trial, and say what it will do."""
     with needs_extra():
         from octavo.serve.admin_client import change
 
-    running = services.needed_service(store)
-    plan = {"version": wish.version, "percent": wish.percent, "act": wish.act, "thresholds": wish.thresholds}
-    trial = change(running, wish.model, mode, plan)
+    trial = change(services.needed_service(store), model, mode, plan)
     if as_json:
-        output.emit({"model": wish.model, **trial})
+        output.emit({"model": model, **trial})
         return
     doing = "answers" if mode == "canary" else "gets a copy of"
     output.line(
-        f"{wish.model}: {wish.version} {doing} {wish.percent:g}% of the requests; {trial['against']} serves on."
+        f"{model}: {plan['version']} {doing} {plan['percent']:g}% of the requests; {trial['against']} serves on."
     )
-    then = "It is promoted or dropped by itself." if wish.act else "It goes on until somebody ends it."
-    output.line(f"{then} See: octavo status · End it: octavo abort {wish.model}", style="dim")
+    then = "It is promoted or dropped by itself." if plan["act"] else "It goes on until somebody ends it."
+    output.line(f"{then} See: octavo status · End it: octavo abort {model}", style="dim")

@@ -10,7 +10,7 @@ import typer
 from octavo.cli import options, output
 from octavo.cli.failures import needs_extra
 from octavo.cli.progress import shown_progress
-from octavo.cli.search import IndexPath, Ranker, Rerank, StoreOption, Versions, versions_from
+from octavo.cli.search import AllowUncertified, IndexPath, Queries, Ranker, Rerank, StoreOption, Versions, versions_from
 from octavo.errors import InputError
 from octavo.search import RERANK
 
@@ -22,16 +22,14 @@ if TYPE_CHECKING:
 
 def tune(
     index: IndexPath,
-    queries: Annotated[Path, typer.Option(metavar="FILE", help='BEIR\'s queries.jsonl: {"_id", "text"} a line.')],
+    queries: Queries,
     qrels: Annotated[Path, typer.Option(metavar="FILE", help="Judgements of development queries: qrels/dev.tsv.")],
     store: StoreOption = None,
     rerank: Rerank = RERANK,
     ranker: Ranker = None,
     version_of: Versions = None,
     threads: options.Threads = None,
-    allow_uncertified: Annotated[
-        bool, typer.Option("--allow-uncertified", help="Also take releases that are no pass here.")
-    ] = False,
+    allow_uncertified: AllowUncertified = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Find out how much the ranker should have to say, on development queries, and keep it with the index.
@@ -49,27 +47,23 @@ def tune(
       0 done · 2 bad input, or an index or release that cannot be trusted · 130 interrupted
     """
     with needs_extra():
-        from octavo.search.evaluate import pair_of, ranker_of
         from octavo.search.index import open_index
         from octavo.search.judged import read_judged
-        from octavo.search.session import store_of
+        from octavo.search.pairs import pairs_of
         from octavo.search.settings import keep_tuned
         from octavo.search.tuning import tune as tuned
     judged = read_judged(queries, qrels)
     named = versions_from(version_of)
     with shown_progress(as_json) as progress:
         opened = open_index(index, progress)
-        folder = store_of(opened, store)
-        embedder, ranking = opened.manifest.vectors_by.model, ranker_of(folder, ranker)
+        embedding, ranking = pairs_of(opened, store, named, ranker=ranker)
         if ranking is None:
-            raise InputError(f"{folder}: there is no ranker, and nothing to tune.")
-        if unknown := set(named) - {embedder, ranking}:
-            raise InputError(f"'{min(unknown)}' takes no part in this search; {embedder} embeds, {ranking} ranks.")
-        releases = [pair_of(folder, model, named.get(model)).int8 for model in (embedder, ranking)]
+            raise InputError(f"{index}: its store has no ranker, and there is nothing to tune.")
         made = tuned(
             opened,
             judged,
-            *releases,
+            embedding.int8,
+            ranking.int8,
             rerank=rerank,
             threads=threads,
             allow_uncertified=allow_uncertified,

@@ -8,6 +8,7 @@ import platform
 import re
 from functools import cache
 from importlib import metadata
+from math import ceil, inf
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,8 @@ _FLAGS = (
 )
 _PACKAGES = ("numpy", "openvino", "onnxruntime", "torch", "transformers", "tokenizers", "tensorrt", "onnxruntime-gpu")
 _CPUINFO = Path("/proc/cpuinfo")
+_CGROUP = Path("/sys/fs/cgroup")
+_QUOTAS = ("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")  # of cgroups v2 and v1, in microseconds
 
 
 class Hardware(msgspec.Struct, frozen=True):
@@ -78,11 +81,21 @@ def hardware_key(hardware: Hardware) -> str:
     return f"{readable or 'cpu'}-{digest[:8]}"
 
 
-def usable_cores() -> int:
-    """Return how many logical cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # a container may have been given fewer cores than the machine has
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def usable_cores(cgroup: Path = _CGROUP) -> int:
+    """Return how many logical cores this process may use: by its affinity, and by the CPU quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, ceil(min(cores, _quota_cores(cgroup))))
+
+
+def _quota_cores(cgroup: Path) -> float:
+    """Return the cores that a quota comes to; infinity where there is none."""
+    for files in _QUOTAS:
+        try:
+            limit_us, period_us = (int(word) for file in files for word in (cgroup / file).read_text("ascii").split())
+            return limit_us / period_us if limit_us > 0 else inf
+        except (OSError, ValueError, ZeroDivisionError):  # no such file, or no limit: it says "max"
+            continue
+    return inf
 
 
 def _memory_bytes() -> int:

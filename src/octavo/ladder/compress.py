@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from octavo.certify.certificate import Certificate, Hashes, Identity, Timing, certificate_from
+from octavo.certify.certificate import Certificate, Hashes
+from octavo.certify.certifying import Identity, Timing, certificate_from
 from octavo.certify.latency import LatencySummary, measure
 from octavo.engines.hardware import this_hardware
 from octavo.engines.open import Backend, default_backend

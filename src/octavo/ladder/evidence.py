@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octavo.certify.certificate import Determinism, Evidence
+from octavo.certify.certificate import Determinism
+from octavo.certify.certifying import Evidence
 from octavo.progress import Progress, Step
 from octavo.tasks.base import Split
 from octavo.text.batch import TokenBatch

@@ -11,14 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from octavo.certify.certificate import (
-    Certificate,
-    Hashes,
-    Identity,
-    Timing,
-    certificate_from,
-    read_certificate,
-)
+from octavo.certify.certificate import Certificate, Hashes, read_certificate
+from octavo.certify.certifying import Identity, Timing, certificate_from
 from octavo.certify.latency import Runner, measure
 from octavo.data.characters import shown
 from octavo.engines.guard import Layout

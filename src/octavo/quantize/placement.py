@@ -8,7 +8,7 @@ This is the placement for which TensorRT keeps its fused attention and OpenVINO 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ from octavo.quantize.fake_quantize import (
 )
 from octavo.quantize.observers import Histogram, amax_from_histogram
 from octavo.types import Observer
+
+Watcher = Callable[..., None]
 
 
 class QuantizedLinear(Linear):
@@ -74,24 +76,40 @@ def calibrate(
     """
     histograms: dict[str, Histogram] = {name: Histogram() for name in linears(model)}
 
-    def watch(name: str) -> Any:
+    def watcher(name: str) -> Watcher:
         factors = (smoothing or {}).get(name)
 
-        def count(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        def count(x: Tensor, outputs: slice = slice(None)) -> None:
             # The last layer asks QKV for Q of the first tokens, then for K and V of all: count no token twice.
-            if len(args) == 1 or args[1].stop is None:
-                histograms[name].add(args[0] if factors is None else args[0] * (1 / factors))
+            if outputs.stop is None:
+                histograms[name].add(x if factors is None else x * (1 / factors))
 
         return count
 
-    handles = [module.register_forward_pre_hook(watch(name)) for name, module in linears(model).items()]
+    run_watched(model, batches, {name: watcher(name) for name in histograms})
+    return histograms
+
+
+def run_watched(model: nn.Module, batches: Iterable[tuple[Tensor, ...]], watchers: Mapping[str, Watcher]) -> None:
+    """Run a model, and show to each watcher what its linear layer is called with, before it is.
+
+    Args:
+        model: a model with `Linear` layers.
+        batches: the model's positional arguments, one tuple a batch.
+        watchers: by name of the layer; called with the layer's arguments.
+    """
+    layers = linears(model)
+
+    def hook(watch: Watcher) -> Any:
+        return lambda _module, args: watch(*args)
+
+    handles = [layers[name].register_forward_pre_hook(hook(watch)) for name, watch in watchers.items()]
     try:
         for batch in batches:
             model(*batch)
     finally:
         for handle in handles:
             handle.remove()
-    return histograms
 
 
 def amax_by_layer(histograms: Mapping[str, Histogram], observer: Observer) -> dict[str, float]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from torch.nn import functional as F
 
 from octavo.encoder.model import Linear
 from octavo.quantize.fake_quantize import TokenQuantizer, fake_quantize, fake_quantize_weight, scale_from_amax
-from octavo.quantize.placement import linears
+from octavo.quantize.placement import linears, run_watched
 from octavo.types import Scheme
 
 # The inputs that come out of a LayerNorm, which bear one strength for all; with one for the attention context and the
@@ -82,7 +81,7 @@ class _Seen:
     rows: list[Tensor] = field(default_factory=list)
     count: int = 0
 
-    def add(self, x: Tensor) -> None:
+    def add(self, x: Tensor, outputs: slice = slice(None)) -> None:
         torch.maximum(self.amax, x.abs().amax(dim=0), out=self.amax)
         if self.count < _MOST_ROWS:
             # Evenly spaced: a batch is sorted by nothing, and the choice needs no random numbers.
@@ -95,17 +94,7 @@ def _inputs_seen(
     model: nn.Module, layers: dict[str, Linear], batches: Iterable[tuple[Tensor, ...]]
 ) -> dict[str, _Seen]:
     seen = {name: _Seen(torch.zeros(layer.in_features)) for name, layer in layers.items()}
-
-    def watch(name: str) -> Any:
-        return lambda _module, args: seen[name].add(args[0])
-
-    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
-    try:
-        for batch in batches:
-            model(*batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    run_watched(model, batches, {name: one.add for name, one in seen.items()})
     return seen
 
 

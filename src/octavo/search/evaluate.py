@@ -7,8 +7,6 @@ query by query. No deadline and no service: this is about answers, not about tim
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -16,42 +14,19 @@ import numpy as np
 from octavo.certify.decision import decide
 from octavo.certify.statistics import paired_bootstrap
 from octavo.certify.wording import interval_points, signed_points
-from octavo.errors import InputError
-from octavo.ladder.evidence import BATCH_INPUTS, outputs_in_batches
-from octavo.ladder.recertify import reference_folder
 from octavo.progress import Progress, Silent
 from octavo.search import RERANK
-from octavo.search.clipping import SHARES, clipped
-from octavo.search.embedder import embed_task, embedded
-from octavo.search.fusion import Scores, fuse, interpolated
 from octavo.search.index import Index
 from octavo.search.judged import Judged
-from octavo.search.lineage import check_may_query
+from octavo.search.pairs import Pair
+from octavo.search.rankings import BM25, FUSED, RANKED, STAGES, VECTORS, Rankings, reordered, searched
 from octavo.search.settings import RANKER_ALONE
-from octavo.store.model import Model, load
-from octavo.store.release import open_release, read_manifest, release_folder
-from octavo.store.versions import current, models
-from octavo.tasks.rank import Rank, RankRequest
 from octavo.tasks.ranking import MRR, NDCG, metrics
-from octavo.types import FloatArray, IntArray, Interval, Measure, Verdict
+from octavo.types import IntArray, Interval, Measure, Verdict
 
-BM25, VECTORS, FUSED, RANKED = "bm25", "vectors", "fused", "ranked"
-STAGES = (BM25, VECTORS, FUSED, RANKED)
 RECALL_100 = "recall@100"
 MEASURES = (NDCG, MRR, RECALL_100)
 MARGIN = 0.005
-_DEPTH = 100
-_QUERIES_AT_ONCE = 32
-
-Rankings = Mapping[str, Sequence[IntArray]]  # by stage, of each query, numbers of documents, best first
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """The two releases of a model that are compared."""
-
-    fp32: Path
-    int8: Path
 
 
 class StageScores(msgspec.Struct, frozen=True):
@@ -136,7 +111,6 @@ def evaluate(
     Raises:
         ReleaseError: a release cannot be trusted, or does not fit the index's vectors.
     """
-    progress = progress or Silent()
     left_out = (
         ["Nothing is ranked: the ranker weighs 0 here (octavo search tune)."] if ranker and not rank_weight else []
     )
@@ -144,18 +118,21 @@ def evaluate(
     found: dict[str, Rankings] = {}
     models_told: dict[str, dict[str, str]] = {}
     for precision in ("fp32", "int8"):
-        with load(getattr(embedder, precision), threads=threads, allow_uncertified=allow_uncertified) as model:
-            checked_embedder(index, model, allow_uncertified)
-            made = recalled(index, model, judged.queries, f"{precision}: embed queries", progress)
-            models_told.setdefault(model.release.model, {})[precision] = told(model)
-        rankings = dict(made.rankings)
-        if ranker is not None:
-            with load(getattr(ranker, precision), threads=threads, allow_uncertified=allow_uncertified) as model:
-                label = f"{precision}: rank {rerank} documents of each query"
-                logits = pair_scores(index, model, judged.queries, rankings[FUSED], rerank, label, progress)
-                models_told.setdefault(model.release.model, {})[precision] = told(model)
-            rankings[RANKED] = reordered(made, logits, rank_weight)
-        found[precision] = rankings
+        made = searched(
+            index,
+            judged.queries,
+            getattr(embedder, precision),
+            getattr(ranker, precision) if ranker else None,
+            rerank=rerank,
+            threads=threads,
+            allow_uncertified=allow_uncertified,
+            progress=progress or Silent(),
+            label=f"{precision}: ",
+        )
+        ranked = {RANKED: reordered(made.recalled, made.logits, rank_weight)} if ranker else {}
+        found[precision] = {**made.recalled.rankings, **ranked}
+        for model, release in made.releases:
+            models_told.setdefault(model, {})[precision] = release
     relevance, unknown = relevance_by_number(index, judged)
     return Evaluation(
         index=str(index.folder),
@@ -178,82 +155,6 @@ def evaluate(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Recalled:
-    """What was found before ranking.
-
-    Attributes:
-        rankings: by words, by vectors, and both fused.
-        fused_scores: of the fused documents of each query, (documents,).
-    """
-
-    rankings: Rankings
-    fused_scores: Sequence[Scores]
-
-
-def checked_embedder(index: Index, model: Model, allow_uncertified: bool) -> None:
-    """Refuse a release that may not query an index.
-
-    Raises:
-        InputError: it is no embedder.
-        ReleaseError: it does not fit the index's vectors.
-    """
-    embed_task(model)
-    if not allow_uncertified:
-        check_may_query(index.manifest.vectors_by, model.release.folder, model.certificate)
-
-
-def recalled(index: Index, embedder: Model, queries: Sequence[str], label: str, progress: Progress) -> Recalled:
-    """Return what words, vectors and both fused find for each query."""
-    words = [index.words(query, _DEPTH).numbers for query in queries]
-    near: list[IntArray] = []
-    with progress.step(label, len(queries)) as bar:
-        for first in range(0, len(queries), _QUERIES_AT_ONCE):
-            some = list(queries[first : first + _QUERIES_AT_ONCE])
-            near += [hits.numbers for hits in index.nearest(embedded(embedder, some), _DEPTH)]
-            bar.advance(len(some))
-    fused = [fuse({BM25: ours, VECTORS: theirs})[:_DEPTH] for ours, theirs in zip(words, near, strict=True)]
-    numbers = [np.array([one.number for one in found], np.int64) for found in fused]
-    scores = [np.array([one.score for one in found], np.float64) for found in fused]
-    return Recalled({BM25: words, VECTORS: near, FUSED: numbers}, scores)
-
-
-def pair_scores(
-    index: Index,
-    ranker: Model,
-    queries: Sequence[str],
-    rankings: Sequence[IntArray],
-    first: int,
-    label: str,
-    progress: Progress,
-) -> list[FloatArray]:
-    """Return the ranker's logits of the first documents of each query, (documents,)."""
-    found: list[FloatArray] = []
-    with progress.step(label, len(queries)) as bar:
-        for start in range(0, len(queries), _QUERIES_AT_ONCE):
-            end = start + _QUERIES_AT_ONCE
-            heads = [numbers[:first] for numbers in rankings[start:end]]
-            found += _scores_of_pairs(index, ranker, queries[start:end], heads)
-            bar.advance(len(heads))
-    return found
-
-
-def reordered(found: Recalled, logits: Sequence[FloatArray], weight: float) -> list[IntArray]:
-    """Return the fused rankings with the documents that have logits in the order of both scores, mixed.
-
-    Args:
-        found: what was fused.
-        logits: of the ranker, for the first documents of each query.
-        weight: of the ranker; see `octavo.search.fusion.interpolated`.
-    """
-    made = []
-    for numbers, fused, ranker in zip(found.rankings[FUSED], found.fused_scores, logits, strict=True):
-        mixed = interpolated(fused[: len(ranker)], ranker, weight)
-        order = np.argsort(-mixed, kind="stable")
-        made.append(np.concatenate([numbers[order], numbers[len(ranker) :]]))
-    return made
-
-
 def measures_of(rankings: Sequence[IntArray], relevance: Sequence[Mapping[int, float]]) -> dict[str, Measure]:
     """Return the measures of some rankings against graded documents; a unit is a query."""
     ones = np.ones(len(relevance), np.float32)
@@ -264,67 +165,6 @@ def measures_of(rankings: Sequence[IntArray], relevance: Sequence[Mapping[int, f
     ]
     values[RECALL_100] = np.array(shares, np.float32)
     return {name: Measure(name, values[name], ones) for name in MEASURES}
-
-
-def pair_of(store: Path, model: str, version: str | None = None) -> Pair:
-    """Return a model's INT8 release, the current one or the one named, and the FP32 reference that it names.
-
-    Raises:
-        ReleaseError: either is missing.
-    """
-    release = open_release(store / model / version if version else release_folder(store / model))
-    return Pair(reference_folder(release), release.folder)
-
-
-def ranker_of(store: Path, named: str | None) -> str | None:
-    """Return the one ranker of a store; None where it has none.
-
-    Raises:
-        InputError: there are several and none is named, or the one that is named is not there.
-    """
-    versions = {name: current(store, name) for name in models(store)}
-    found = [
-        name
-        for name, version in versions.items()
-        if version is not None and read_manifest(store / name / version).task == Rank.name
-    ]
-    if named is not None and named not in found:
-        raise InputError(f"{store}: there is no ranker '{named}'. There are: {', '.join(found) or 'none'}.")
-    if named is None and len(found) > 1:
-        raise InputError(f"{store}: there are several rankers: {', '.join(found)}. Name the one to use.")
-    return named or next(iter(found), None)
-
-
-def _scores_of_pairs(
-    index: Index, ranker: Model, queries: Sequence[str], heads: Sequence[IntArray]
-) -> list[FloatArray]:
-    """Return the ranker's logits, for each query (documents,). Pairs of a length share a batch."""
-    documents = index.documents(np.unique(np.concatenate(heads)).tolist())
-    requests = [
-        RankRequest(_readable(ranker, query), [documents[number].content for number in head.tolist()])
-        for query, head in zip(queries, heads, strict=True)
-        if len(head)
-    ]
-    counts = [len(head) for head in heads]
-    if not requests:
-        return [np.empty(0, np.float32) for _ in heads]
-    batch = ranker.tokenizer.encode(ranker.task.prepare(requests))
-    order = np.argsort(batch.lengths, kind="stable")
-    logits = np.empty(len(batch), np.float32)
-    logits[order] = outputs_in_batches(ranker.engine.run, batch.select(order), BATCH_INPUTS, Silent()).values[:, 0]
-    return np.split(logits, np.cumsum(counts)[:-1])
-
-
-def _readable(ranker: Model, query: str) -> str:
-    """Return what a search would rank with of a query."""
-    for share in SHARES[:-1]:
-        read = clipped(query, ranker.config.max_length, share)
-        try:
-            ranker.tokenizer.encode(ranker.task.prepare([RankRequest(read, ["a document"])]))
-        except InputError:
-            continue
-        return read
-    return clipped(query, ranker.config.max_length, SHARES[-1])
 
 
 def relevance_by_number(index: Index, judged: Judged) -> tuple[list[dict[int, float]], int]:
@@ -378,8 +218,3 @@ def _notes(rankings: Rankings, relevance: Sequence[Mapping[int, float]]) -> list
             told = f"{signed_points(difference.value)} points of nDCG@10 {interval_points(difference)}"
             notes.append(f"{after} is worse than {before}: {told}. {sentence}")
     return notes
-
-
-def told(model: Model) -> str:
-    """Say which version runs, and on which engine."""
-    return f"{model.release.version} · {model.engine.engine_id}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
+from octavo.certify.plots.intervals import interval_bar
 from octavo.certify.report_page import note_list, page_html, reproduce_section, section
-from octavo.certify.report_plots import interval_bar
 from octavo.certify.report_tables import badge, fact_list, user_text
 from octavo.certify.wording import count, interval_points, metric_name, points, score, signed_points
-from octavo.search.evaluate import BM25, MEASURES, RANKED, Evaluation, StageScores
+from octavo.search.evaluate import MEASURES, Evaluation, StageScores
+from octavo.search.rankings import BM25, RANKED
 from octavo.tasks.ranking import NDCG
 from octavo.types import Interval
 

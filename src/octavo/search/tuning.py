@@ -14,20 +14,11 @@ from pathlib import Path
 from octavo.certify.statistics import paired_bootstrap
 from octavo.progress import Progress, Silent
 from octavo.search import RERANK
-from octavo.search.evaluate import (
-    FUSED,
-    checked_embedder,
-    measures_of,
-    pair_scores,
-    recalled,
-    relevance_by_number,
-    reordered,
-    told,
-)
+from octavo.search.evaluate import measures_of, relevance_by_number
 from octavo.search.index import Index
 from octavo.search.judged import Judged
+from octavo.search.rankings import FUSED, reordered, searched
 from octavo.search.settings import Tried, Tuned
-from octavo.store.model import load
 from octavo.tasks.ranking import NDCG
 
 WEIGHTS = tuple(step / 10 for step in range(11))
@@ -60,28 +51,27 @@ def tune(
     Raises:
         ReleaseError: a release cannot be trusted, or does not fit the index's vectors.
     """
-    progress = progress or Silent()
-    releases = {}
-    with load(embedder, threads=threads, allow_uncertified=allow_uncertified) as model:
-        checked_embedder(index, model, allow_uncertified)
-        found = recalled(index, model, judged.queries, "embed queries", progress)
-        releases[model.release.model] = told(model)
-    with load(ranker, threads=threads, allow_uncertified=allow_uncertified) as model:
-        label = f"rank {rerank} documents of each query"
-        logits = pair_scores(index, model, judged.queries, found.rankings[FUSED], rerank, label, progress)
-        releases[model.release.model] = told(model)
-        name = model.release.model
+    made = searched(
+        index,
+        judged.queries,
+        embedder,
+        ranker,
+        rerank=rerank,
+        threads=threads,
+        allow_uncertified=allow_uncertified,
+        progress=progress or Silent(),
+    )
     relevance, _ = relevance_by_number(index, judged)
-    fused = measures_of(found.rankings[FUSED], relevance)[NDCG]
+    fused = measures_of(made.recalled.rankings[FUSED], relevance)[NDCG]
     tried = []
     for weight in WEIGHTS:
-        ranked = reordered(found, logits, weight)
+        ranked = reordered(made.recalled, made.logits, weight)
         compared = paired_bootstrap(fused, measures_of(ranked, relevance)[NDCG])
         tried.append(Tried(weight, compared.engine, compared.difference))
     return Tuned(
         weight=best_weight(tried),
-        ranker=name,
-        releases=releases,
+        ranker=made.releases[-1][0],
+        releases=dict(made.releases),
         rerank=rerank,
         queries=len(judged.queries),
         data_sha256=judged.sha256,

@@ -21,7 +21,7 @@ import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.errors import InputError
-from octavo.serve.service import BatchRun, Reply
+from octavo.serve.service import Listener, Reply
 
 STDOUT = "-"
 _log = logging.getLogger(__name__)
@@ -55,8 +55,8 @@ class Record(msgspec.Struct, omit_defaults=True):
 _current: ContextVar[Record | None] = ContextVar("octavo_access_record", default=None)
 
 
-class AccessLog:
-    """Writes JSON lines. A `Listener`, and what wraps an ASGI app; close it to write what is left.
+class AccessLog(Listener):
+    """Writes JSON lines, and wraps an ASGI app to do so; close it to write what is left.
 
     Attributes:
         lost: lines that could not be written, or that came faster than they could be.
@@ -121,15 +121,6 @@ class AccessLog:
         record.model, record.reason = model or None, reason
         if _current.get() is None:
             self._put(record)
-
-    def ran(self, batch: BatchRun) -> None:
-        """Batches have no line."""
-
-    def queued(self, model: str, requests: int, tokens: int) -> None:
-        """Queues have no line."""
-
-    def swapped(self, model: str, old: str | None, new: str | None, seconds: float, error: str | None) -> None:
-        """Swaps have no line."""
 
     def reopen(self) -> None:
         """Open the file anew before the next line, as after `logrotate` moved it."""

@@ -1,8 +1,8 @@
-"""What a worker does with jobs while it holds no lock: texts to tokens, parts to one batch, outputs to replies."""
+"""What a worker makes of jobs: texts to tokens, parts to one batch, outputs to replies. Knows no queue and no lock."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy as np
 from octavo.errors import InputError
 from octavo.serve.cache import OutputCache
 from octavo.serve.job import Job, job_of
+from octavo.serve.loaded import LoadedRelease
 from octavo.serve.packing import concatenated, rows_between
 from octavo.serve.queue import Part
 from octavo.serve.refusals import BadRequest, Refusal, Unavailable
-from octavo.serve.service import Reply
+from octavo.serve.service import BatchRun, Reply
 from octavo.text.batch import TokenBatch
 from octavo.types import FloatArray, IntArray, Outputs
 
@@ -22,6 +23,16 @@ _ONE = np.arange(2)  # the offsets of one input with one row
 _ONE.flags.writeable = False
 
 Settled = tuple[Job, Reply | Refusal]
+
+
+def jobs_by_release(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:
+    """Divide jobs by release, each in order."""
+    if all(job.release is jobs[0].release for job in jobs):
+        return [jobs]
+    divided: dict[LoadedRelease, list[Job]] = {}
+    for job in jobs:
+        divided.setdefault(job.release, []).append(job)
+    return divided.values()
 
 
 def tokens_from_jobs(jobs: Sequence[Job]) -> TokenBatch:
@@ -60,6 +71,22 @@ def chunks_from_outputs(parts: Sequence[Part], values: FloatArray, read_offsets:
     return chunks
 
 
+def completed_jobs(parts: Sequence[Part], chunks: Sequence[Outputs], span: tuple[float, float]) -> list[Job]:
+    """Give jobs the outputs to their parts; return those that now have all of them, and still want them.
+
+    Parts of a job may come from several workers: the scheduler's lock is held.
+    """
+    completed = []
+    for part, chunk in zip(parts, chunks, strict=True):
+        job = job_of(part.work)
+        job.chunks.append((part.start, chunk))
+        job.spans.append(span)
+        job.left -= len(chunk)
+        if not job.left and not job.over:
+            completed.append(job)
+    return completed
+
+
 def replies_from_batch(
     jobs: Sequence[Job], parts: Sequence[Part], outputs: Outputs, cache: OutputCache | None, now_s: float
 ) -> list[Settled]:
@@ -90,6 +117,19 @@ def replies_from_batch(
 def replies_from_cache(jobs: Sequence[Job], cache: OutputCache | None, now_s: float) -> list[Settled]:
     """Return the replies of jobs all of whose outputs were known."""
     return [(job, _reply_or_refusal(job, cache, now_s)) for job in jobs]
+
+
+def run_from_batch(parts: Sequence[Part], tokens: TokenBatch, compute_s: float, compute_cpu_s: float) -> BatchRun:
+    """Return what is told of a batch that was run."""
+    info = job_of(parts[0].work).release.info
+    rows = len(tokens)
+    padded = tokens.tokens if rows == 1 else rows * tokens.max_length
+    tokenize_s = sum(map(_tokenize_share_s, parts))
+    return BatchRun(info.model, info.version, rows, tokens.tokens, padded, tokenize_s, compute_s, compute_cpu_s)
+
+
+def _tokenize_share_s(part: Part) -> float:
+    return job_of(part.work).tokenize_share_s * (part.stop - part.start) / len(part.work.ends)
 
 
 def _reply_or_refusal(job: Job, cache: OutputCache | None, now_s: float) -> Reply | Refusal:

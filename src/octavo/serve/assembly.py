@@ -28,19 +28,29 @@ from octavo.serve.queue import Limits
 from octavo.serve.registry import Registry
 from octavo.serve.rollout import Rollout
 from octavo.serve.scheduler import Scheduler
-from octavo.serve.service import BatchRun, Listener, Listeners, Reply, Service
+from octavo.serve.service import Listener, Listeners, Service
 from octavo.serve.settings import ServeSettings
 from octavo.serve.status import Status, models_status
 from octavo.serve.traffic import LastMinute
 
 
-class ExtraRoutes(Protocol):
-    """Makes the routes of other rooms, over the service."""
+class Extension(Protocol):
+    """What another room adds to a service."""
 
-    def __call__(
+    def routes(
         self, service: Service, api_settings: ApiSettings, listener: Listener, admin_port: int
     ) -> Sequence[BaseRoute]:
         """Return the routes, for a service whose admin API listens on `admin_port`."""
+
+    def refresh(self, *, retry: bool) -> None:
+        """Look for what is new, as the store is read: in a thread. What it raises goes to the log, once.
+
+        Args:
+            retry: also try again what failed before.
+        """
+
+    async def close(self) -> None:
+        """Let go of all that was loaded. Nothing is asked any more."""
 
 
 _log = logging.getLogger(__name__)
@@ -92,9 +102,9 @@ class Parts:
             max_body_bytes=settings.max_body_bytes, max_inputs=settings.max_inputs, api_keys=settings.api_keys
         )
 
-    def app(self, extra_routes: ExtraRoutes | None, admin_port: int) -> ASGIApp:
+    def app(self, extension: Extension | None, admin_port: int) -> ASGIApp:
         """Return what clients ask."""
-        extra = extra_routes(self.service, self.api_settings, self.listener, admin_port) if extra_routes else ()
+        extra = extension.routes(self.service, self.api_settings, self.listener, admin_port) if extension else ()
         app: ASGIApp = create_app(self.service, self.api_settings, listener=self.listener, extra_routes=extra)
         for observer in self.observers:
             app = observer.wrap(app)
@@ -136,28 +146,25 @@ def assemble(settings: ServeSettings, observers: Sequence[Observer] = ()) -> Par
         drain_s=settings.drain_s,
     )
     rollout = Rollout(registry, settings.store)
-    wait_s, queue_s = settings.batch_wait_ms / 1000, settings.max_queue_ms / 1000
-    limits = Limits(settings.max_batch_tokens, wait_s, queue_s, plan.workers)
-    cache = OutputCache(settings.cache_entries) if settings.cache_entries else None
-    scheduler = Scheduler(limits, listener, cache=cache, max_tokens=settings.max_tokens)
+    scheduler = scheduler_from_settings(settings, listener)
     service = LocalService(registry, scheduler, settings, listener, rollout)
     return Parts(settings, observers, listener, metrics, minute, registry, rollout, scheduler, service)
 
 
-class _Announcer:
-    """Writes swaps to the log. A `Listener`."""
+def scheduler_from_settings(settings: ServeSettings, listener: Listener) -> Scheduler:
+    """Return a scheduler by the settings and the plan of cores; it is not started."""
+    limits = Limits(
+        max_batch_tokens=settings.max_batch_tokens,
+        batch_wait_s=settings.batch_wait_ms / 1000,
+        max_queue_s=settings.max_queue_ms / 1000,
+        workers=plan_cores(settings.workers).workers,
+    )
+    cache = OutputCache(settings.cache_entries) if settings.cache_entries else None
+    return Scheduler(limits, listener, cache=cache, max_tokens=settings.max_tokens)
 
-    def answered(self, reply: Reply, seconds: float) -> None:
-        """Not written."""
 
-    def refused(self, model: str, reason: str) -> None:
-        """Not written."""
-
-    def ran(self, batch: BatchRun) -> None:
-        """Not written."""
-
-    def queued(self, model: str, requests: int, tokens: int) -> None:
-        """Not written."""
+class _Announcer(Listener):
+    """Writes swaps to the log."""
 
     def swapped(self, model: str, old: str | None, new: str | None, seconds: float, error: str | None) -> None:
         """Say what serves from now on, or why not."""

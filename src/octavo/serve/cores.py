@@ -12,12 +12,9 @@ import gc
 import os
 import sys
 from dataclasses import dataclass
-from math import ceil
-from pathlib import Path
 
-from octavo.engines import hardware
+from octavo.engines.hardware import usable_cores
 
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _POOL = "TOKENIZERS_PARALLELISM"
 _TURN_S = 0.0005
 # Objects between two searches for garbage in cycles; a request leaves none, and a search looks at what lives.
@@ -50,16 +47,6 @@ def plan_cores(workers: int | None = None) -> CorePlan:
     """
     cores = usable_cores()
     return CorePlan(cores, workers or cores)
-
-
-def usable_cores(quota: Path = _QUOTA) -> int:
-    """Return the cores that this process may use: by its affinity, and by the quota of its container."""
-    cores = hardware.usable_cores()
-    try:
-        limit, period = quota.read_text("ascii").split()
-        return max(1, min(cores, ceil(int(limit) / int(period))))
-    except (OSError, ValueError, ZeroDivisionError):  # no such file, or no limit: it says "max"
-        return cores
 
 
 def prepare_process() -> None:

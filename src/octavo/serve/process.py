@@ -25,7 +25,7 @@ import uvloop
 
 from octavo.errors import OctavoError
 from octavo.serve.access_log import AccessLog
-from octavo.serve.assembly import ExtraRoutes, Observer, Parts, assemble
+from octavo.serve.assembly import Extension, Observer, Parts, assemble
 from octavo.serve.cores import settle_process
 from octavo.serve.listening import HttpServer, closing, listen
 from octavo.serve.running import Running, announced, running_services
@@ -35,7 +35,6 @@ from octavo.store.versions import models
 
 T = TypeVar("T")
 OnLive = Callable[[Running, Path | None], None]
-OnRefresh = Callable[[bool], None]  # whether to try again what failed before
 
 # Between the moment that no more connections are taken and the one that no more requests are.
 _CLOSING_S = 0.5
@@ -52,8 +51,7 @@ def run(
     access_log: str | None = None,
     tracing: bool = False,
     on_live: OnLive | None = None,
-    extra_routes: ExtraRoutes | None = None,
-    on_refresh: OnRefresh | None = None,
+    extension: Extension | None = None,
 ) -> None:
     """Serve a store until a signal ends it.
 
@@ -63,8 +61,7 @@ def run(
         access_log: file of the access log; `-` for stdout, None for none.
         tracing: send spans to OpenTelemetry.
         on_live: told where the service listens, and which file says so to others (None: it could not be written).
-        extra_routes: of other rooms, over the service.
-        on_refresh: called in a thread each time that the store is read; what it raises goes to the log, once.
+        extension: what another room adds to the service.
 
     Raises:
         ReleaseError: there is no such store.
@@ -87,7 +84,7 @@ def run(
             observers.append(Tracing())
             stack.callback(observers[-1].close)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Process(assemble(settings, observers), extra_routes, on_refresh).serve(ports, on_live))
+            runner.run(_Process(assemble(settings, observers), extension).serve(ports, on_live))
     if any(thread.name == _LOADER for thread in threading.enumerate()):
         # A release that is still being loaded would be torn out of the hands of a library: end without ceremony.
         os._exit(0)
@@ -104,11 +101,10 @@ class _Ports:
 class _Process:
     """The life of a service."""
 
-    def __init__(self, parts: Parts, extra_routes: ExtraRoutes | None, on_refresh: OnRefresh | None) -> None:
+    def __init__(self, parts: Parts, extension: Extension | None) -> None:
         self._parts = parts
         self._settings = parts.settings
-        self._extra_routes = extra_routes
-        self._on_refresh = on_refresh or (lambda _: None)
+        self._extension = extension
         self._key = parts.settings.admin_key or secrets.token_urlsafe(32)
         self._is_stopping = False
         self._told_to_stop = asyncio.Event()
@@ -120,8 +116,8 @@ class _Process:
         self._heed_signals()
         parts, drain_s = self._parts, self._settings.drain_s
         parts.scheduler.start()
-        page_port = ports.service.getsockname()[1] if self._extra_routes else None
-        app = parts.app(self._extra_routes, ports.admin.getsockname()[1])
+        page_port = ports.service.getsockname()[1] if self._extension else None
+        app = parts.app(self._extension, ports.admin.getsockname()[1])
         apps = (app, ports.service), (parts.admin(self._key, page_port), ports.admin)
         servers = [(HttpServer(closing(app, self._stops), drain_s), port) for app, port in apps]
         serving = [asyncio.create_task(server.serve([port])) for server, port in servers]
@@ -225,10 +221,11 @@ class _Process:
             told = {change.model for change in await _in_thread(lambda: registry.refresh(retry=retry))}
         except OctavoError as error:
             failures[""] = str(error)
-        try:
-            await _in_thread(lambda: self._on_refresh(retry))
-        except OctavoError as error:
-            failures[_BESIDE] = str(error)
+        if (extension := self._extension) is not None:
+            try:
+                await _in_thread(lambda: extension.refresh(retry=retry))
+            except OctavoError as error:
+                failures[_BESIDE] = str(error)
         failures |= registry.failures()
         for model, why in failures.items():
             if self._failures.get(model) != why and model not in told:
@@ -241,8 +238,10 @@ class _Process:
             self._parts.registry.close()
 
         try:
-            # A release that is being loaded has the turn, and nothing stops it.
-            await asyncio.wait_for(_in_thread(unload), self._settings.drain_s)
+            async with asyncio.timeout(self._settings.drain_s):
+                if self._extension is not None:
+                    await self._extension.close()
+                await _in_thread(unload)  # a release that is being loaded has the turn, and nothing stops it
         except TimeoutError:
             _log.warning("a release was still being loaded")
 

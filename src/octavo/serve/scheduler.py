@@ -19,21 +19,22 @@ from octavo.serve.answering import (
     Settled,
     batch_from_parts,
     chunks_from_outputs,
+    completed_jobs,
+    jobs_by_release,
     refusal_from_engine,
     refusal_from_reading,
     replies_from_batch,
     replies_from_cache,
+    run_from_batch,
     tokens_from_jobs,
 )
 from octavo.serve.cache import OutputCache
-from octavo.serve.cores import plan_cores, prepare_process
+from octavo.serve.cores import prepare_process
 from octavo.serve.job import Job, job_of
 from octavo.serve.loaded import LoadedRelease
 from octavo.serve.queue import Batch, BatchQueue, Drop, Idle, Limits, Part, Wait
 from octavo.serve.refusals import DeadlineExceeded, Overloaded, TooLarge, Unavailable
 from octavo.serve.service import BatchRun, Listener, Reply
-from octavo.serve.settings import ServeSettings
-from octavo.text.batch import TokenBatch
 from octavo.types import Outputs
 
 # What one worker tokenizes at a time: with more in the inbox, others help.
@@ -148,7 +149,7 @@ class Scheduler:
             if isinstance(task, Batch):
                 self._run(task)
             else:
-                for jobs in _by_release(task):
+                for jobs in jobs_by_release(task):
                     self._tokenize(jobs)
             # In turns: a stream of small requests would keep a worker reading and never running.
             to_run_first = not isinstance(task, Batch)
@@ -284,9 +285,9 @@ class Scheduler:
         ended_s = self._clock()
         chunks = chunks_from_outputs(parts, values, tokens.read_offsets)
         with self._lock:
-            completed = _completed(parts, chunks, (started_s, ended_s))
+            completed = completed_jobs(parts, chunks, (started_s, ended_s))
         settled = replies_from_batch(completed, parts, Outputs(values, tokens.read_offsets), self._cache, ended_s)
-        return settled, _run_of(release, tokens, sum(map(_tokenize_share_s, parts)), ended_s - started_s, cpu_s)
+        return settled, run_from_batch(parts, tokens, ended_s - started_s, cpu_s)
 
     # The books. The lock is held.
 
@@ -370,54 +371,6 @@ class Scheduler:
 
     def _is_empty(self) -> bool:
         return not self._inbox and not len(self._queue) and not self._in_hand
-
-
-def scheduler_from_settings(settings: ServeSettings, listener: Listener) -> Scheduler:
-    """Return a scheduler by the settings and the plan of cores; it is not started."""
-    limits = Limits(
-        max_batch_tokens=settings.max_batch_tokens,
-        batch_wait_s=settings.batch_wait_ms / 1000,
-        max_queue_s=settings.max_queue_ms / 1000,
-        workers=plan_cores(settings.workers).workers,
-    )
-    cache = OutputCache(settings.cache_entries) if settings.cache_entries else None
-    return Scheduler(limits, listener, cache=cache, max_tokens=settings.max_tokens)
-
-
-def _by_release(jobs: Sequence[Job]) -> Iterable[Sequence[Job]]:
-    """Divide jobs by release, each in order."""
-    if all(job.release is jobs[0].release for job in jobs):
-        return [jobs]
-    divided: dict[LoadedRelease, list[Job]] = {}
-    for job in jobs:
-        divided.setdefault(job.release, []).append(job)
-    return divided.values()
-
-
-def _completed(parts: Sequence[Part], chunks: Sequence[Outputs], span: tuple[float, float]) -> list[Job]:
-    """Give jobs the outputs to their parts; return those that now have all of them, and still want them."""
-    completed = []
-    for part, chunk in zip(parts, chunks, strict=True):
-        job = job_of(part.work)
-        job.chunks.append((part.start, chunk))
-        job.spans.append(span)
-        job.left -= len(chunk)
-        if not job.left and not job.over:
-            completed.append(job)
-    return completed
-
-
-def _tokenize_share_s(part: Part) -> float:
-    return job_of(part.work).tokenize_share_s * (part.stop - part.start) / len(part.work.ends)
-
-
-def _run_of(
-    release: LoadedRelease, tokens: TokenBatch, tokenize_s: float, compute_s: float, compute_cpu_s: float
-) -> BatchRun:
-    rows = len(tokens)
-    padded = tokens.tokens if rows == 1 else rows * tokens.max_length
-    info = release.info
-    return BatchRun(info.model, info.version, rows, tokens.tokens, padded, tokenize_s, compute_s, compute_cpu_s)
 
 
 def _set(settled: Sequence[Settled]) -> None:

@@ -151,23 +151,31 @@ class BatchRun:
 class Listener(Protocol):
     """Hears what happens.
 
-    Called from worker threads and from the event loop: thread-safe, quick, and never raises.
+    Called from worker threads and from the event loop: thread-safe, quick, and never raises. Who derives from it hears
+    what it has a method for, and lets the rest pass.
     """
+
+    # Bodies say `return`, or a type checker would have them be abstract.
 
     def answered(self, reply: Reply, seconds: float) -> None:
         """A request was answered, `seconds` after it came."""
+        return
 
     def refused(self, model: str, reason: str) -> None:
         """A request was refused; `model` is "" where it named none that serves."""
+        return
 
     def ran(self, batch: BatchRun) -> None:
         """An engine ran a batch."""
+        return
 
     def queued(self, model: str, requests: int, tokens: int) -> None:
         """The queue of a model now holds so much; tokens are estimated until they are counted."""
+        return
 
     def swapped(self, model: str, old: str | None, new: str | None, seconds: float, error: str | None) -> None:
         """A swap ended: from version `old` (None: first load) to `new`, or failed with `error` and `old` serves on."""
+        return
 
 
 @dataclass(slots=True)

@@ -12,13 +12,13 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.errors import MissingExtraError
-from octavo.serve.service import BatchRun, Reply
+from octavo.serve.service import Listener, Reply
 
 _current: ContextVar[Any] = ContextVar("octavo_span", default=None)
 
 
-class Tracing:
-    """Makes a span of each request, with one for each stage in it. A `Listener`, and what wraps an ASGI app."""
+class Tracing(Listener):
+    """Makes a span of each request, with one for each stage in it; wraps an ASGI app to do so."""
 
     def __init__(self, exporter: Any = None) -> None:
         """Send spans with an exporter of OpenTelemetry's; None for the one that sends them where the environment says.
@@ -98,15 +98,6 @@ class Tracing:
         if (span := _current.get()) is not None:
             span.set_attribute("octavo.model", model)
             span.set_attribute("octavo.refused", reason)
-
-    def ran(self, batch: BatchRun) -> None:
-        """Batches have no span: they belong to several requests."""
-
-    def queued(self, model: str, requests: int, tokens: int) -> None:
-        """Queues have no span."""
-
-    def swapped(self, model: str, old: str | None, new: str | None, seconds: float, error: str | None) -> None:
-        """Swaps have no span."""
 
     def close(self) -> None:
         """Send what is left."""

@@ -16,7 +16,7 @@ from threading import Lock
 
 import numpy as np
 
-from octavo.serve.service import BatchRun, Reply
+from octavo.serve.service import Listener, Reply
 
 WINDOW_S = 60
 _BIN = math.log(1.05)
@@ -76,8 +76,8 @@ class _Window:
         return Traffic(requests, requests / max(lasted, 1.0), p50, p99)
 
 
-class LastMinute:
-    """Counts answers by model and version, and refusals by model and reason. A `Listener`, thread-safe."""
+class LastMinute(Listener):
+    """Counts answers by model and version, and refusals by model and reason. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -103,15 +103,6 @@ class LastMinute:
             if model not in self._models:
                 self._models[model] = _Window(now)
             self._models[model].second(now).refused[reason] += 1
-
-    def ran(self, batch: BatchRun) -> None:
-        """Batches are not counted here."""
-
-    def queued(self, model: str, requests: int, tokens: int) -> None:
-        """Queues are not counted here."""
-
-    def swapped(self, model: str, old: str | None, new: str | None, seconds: float, error: str | None) -> None:
-        """Swaps are not counted here."""
 
     def traffic(self) -> dict[tuple[str, str], Traffic]:
         """Return what each version answered, by model and version."""

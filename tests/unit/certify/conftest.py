@@ -12,15 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from octavo.certify.certificate import (
-    Certificate,
-    Determinism,
-    Evidence,
-    Hashes,
-    Identity,
-    Timing,
-    certificate_from,
-)
+from octavo.certify.certificate import Certificate, Determinism, Hashes
+from octavo.certify.certifying import Evidence, Identity, Timing, certificate_from
 from octavo.certify.latency import LatencySummary, measure
 from octavo.engines.hardware import Hardware
 from octavo.tasks.base import Answers

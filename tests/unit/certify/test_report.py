@@ -4,7 +4,7 @@ import re
 import msgspec
 import pytest
 
-from octavo.certify.certificate import certificate_from
+from octavo.certify.certifying import certificate_from
 from octavo.certify.report import report_html
 from octavo.certify.wording import times
 from octavo.errors import InputError

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from octavo.search.settings import read_tuned
 from tests.unit.search.conftest import publish_stack, tiny_stack  # noqa: F401 - the same tiny stack
 
 CORPUS = {"d0": "book a table", "d1": "what is the weather", "d2": "play some music", "d3": "红色的鞋"}
@@ -26,7 +27,7 @@ def index(octavo, publish_stack, corpus, tmp_path):  # noqa: F811
     return tmp_path / "index"
 
 
-@pytest.mark.parametrize("verb", ["index", "query", "evaluate"])
+@pytest.mark.parametrize("verb", ["index", "query", "tune", "evaluate"])
 def test_the_help_teaches(octavo, verb):
     ran = octavo("search", verb, "--help")
     assert ran.code == 0
@@ -97,11 +98,17 @@ def test_rules_are_applied(octavo, index, tmp_path):
     assert answer["rules"] == ["1: only id = d2"]
 
 
-def test_an_evaluation_is_a_table_a_page_and_json(octavo, index, tmp_path):
+@pytest.fixture
+def judged(tmp_path):
+    """The options that name some queries and their judgements."""
     queries = write_lines(tmp_path / "q.jsonl", [{"_id": "q1", "text": "weather"}, {"_id": "q2", "text": "music"}])
     qrels = tmp_path / "qrels.tsv"
     qrels.write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\nq2\td2\t1\n", "utf-8")
-    arguments = ["search", "evaluate", index, "--queries", queries, "--qrels", qrels, "--threads", 1]
+    return ["--queries", queries, "--qrels", qrels, "--threads", 1]
+
+
+def test_an_evaluation_is_a_table_a_page_and_json(octavo, index, judged, tmp_path):
+    arguments = ["search", "evaluate", index, *judged]
     ran = octavo(*arguments, "--report", tmp_path / "search.html")
     assert ran.code == 1, "two queries decide nothing"
     assert "inconclusive" in ran.out
@@ -113,6 +120,19 @@ def test_an_evaluation_is_a_table_a_page_and_json(octavo, index, tmp_path):
         for precision in ("fp32", "int8", "difference"):
             assert set(stage[precision]) == {"ndcg@10", "mrr@10", "recall@100"}
             assert set(stage[precision]["ndcg@10"]) == {"value", "low", "high"}
+
+
+def test_what_tuning_found_is_kept_and_an_evaluation_goes_by_it(octavo, index, judged, publish_stack, tmp_path):  # noqa: F811
+    ran = octavo("search", "tune", index, *judged)
+    assert (ran.code, "weight 0" in ran.out) == (0, True), ran.err
+    made = octavo("search", "tune", index, *judged, "--json").document
+    assert made["tuned"]["ranker"] == "rank"
+    assert read_tuned(index).weight == made["tuned"]["weight"]
+    told = octavo("search", "evaluate", index, *judged, "--json").document
+    assert told["rank_weight"] == made["tuned"]["weight"]
+    other = publish_stack(["embed"], store=tmp_path / "other")
+    ran = octavo("search", "tune", index, *judged, "--store", other)
+    assert (ran.code, "nothing to tune" in ran.err) == (2, True)
 
 
 def test_bad_input_is_a_sentence(octavo, index, publish_stack, corpus, tmp_path):  # noqa: F811

@@ -1,10 +1,11 @@
 import dataclasses
+import os
 import re
 
 import msgspec
 import pytest
 
-from octavo.engines.hardware import Hardware, cpu_from_cpuinfo, hardware_key, this_hardware
+from octavo.engines.hardware import Hardware, cpu_from_cpuinfo, hardware_key, this_hardware, usable_cores
 
 X86 = """processor\t: 0
 vendor_id\t: GenuineIntel
@@ -64,3 +65,32 @@ def test_key_is_safe_in_a_file_name(cpu):
 def test_hardware_is_frozen():
     with pytest.raises((AttributeError, dataclasses.FrozenInstanceError)):
         machine().cpu = "other"
+
+
+@pytest.mark.parametrize(
+    ("limit", "period", "cores"),
+    [
+        (150_000, 100_000, 2),
+        (20_000, 100_000, 1),
+        (900_000, 100_000, 8),
+        ("max", 100_000, 8),
+        (-1, 100_000, 8),
+        (1, 0, 8),
+    ],
+)
+def test_the_quota_of_a_container_counts(limit, period, cores, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "cpu.max").write_text(f"{limit} {period}\n")
+    (tmp_path / "old" / "cpu").mkdir(parents=True)
+    (tmp_path / "old" / "cpu" / "cpu.cfs_quota_us").write_text(f"{limit}\n")
+    (tmp_path / "old" / "cpu" / "cpu.cfs_period_us").write_text(f"{period}\n")
+    assert usable_cores(tmp_path / "new") == usable_cores(tmp_path / "old") == cores
+
+
+@pytest.mark.parametrize("content", [None, "", "1 2 3", "\N{SNOWMAN}"])
+def test_without_a_quota_the_affinity_counts(content, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3}, raising=False)
+    if content is not None:
+        (tmp_path / "cpu.max").write_text(content, "utf-8")
+    assert usable_cores(tmp_path) == 2

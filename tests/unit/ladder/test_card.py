@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from octavo.certify.certificate import Certificate, Evidence, Hashes, Identity, Timing, certificate_from
+from octavo.certify.certificate import Certificate, Hashes
+from octavo.certify.certifying import Evidence, Identity, Timing, certificate_from
 from octavo.certify.latency import measure
 from octavo.engines.hardware import Hardware
 from octavo.ladder.card import model_card

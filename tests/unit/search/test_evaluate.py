@@ -3,25 +3,18 @@ import asyncio
 import numpy as np
 import pytest
 
-from octavo.errors import InputError, ReleaseError
+from octavo.errors import ReleaseError
 from octavo.progress import Silent
 from octavo.search.answers import SearchRequest
 from octavo.search.build import Change, build_index
 from octavo.search.direct import DirectService
 from octavo.search.embedder import ReleaseEmbedder
-from octavo.search.evaluate import (
-    STAGES,
-    evaluate,
-    measures_of,
-    pair_of,
-    pair_scores,
-    ranker_of,
-    recalled,
-    reordered,
-)
+from octavo.search.evaluate import evaluate, measures_of
 from octavo.search.index import open_index
 from octavo.search.judged import Judged
+from octavo.search.pairs import pair_of
 from octavo.search.pipeline import Searcher, may_query_from_store, stack_from
+from octavo.search.rankings import STAGES, pair_scores, recalled, reordered
 from octavo.search.report import evaluation_html
 from octavo.store.model import load
 from octavo.types import Interval, Verdict
@@ -138,16 +131,6 @@ def test_releases_that_do_not_fit_are_refused(index, publish_stack, tmp_path):
     with pytest.raises(ReleaseError, match="index"):
         evaluate(index, JUDGED, pair_of(other, "embed"), None, threads=1)
     evaluate(index, JUDGED, pair_of(other, "embed"), None, threads=1, allow_uncertified=True)
-
-
-def test_pairs_and_rankers_of_a_store(store, publish_stack, tmp_path):
-    pair = pair_of(store, "rank")
-    assert (pair.fp32, pair.int8) == (store / "rank" / "1", store / "rank" / "2")
-    assert pair_of(store, "rank", "1").int8 == pair.fp32
-    assert ranker_of(store, None) == "rank"
-    with pytest.raises(InputError, match="no ranker 'embed'"):
-        ranker_of(store, "embed")
-    assert ranker_of(publish_stack(["embed"], store=tmp_path / "other"), None) is None
 
 
 def test_the_page_is_whole_and_escapes_what_comes_from_outside(evaluation):

@@ -3,9 +3,10 @@ import pytest
 from octavo.errors import ReleaseError
 from octavo.search.build import Change, build_index
 from octavo.search.embedder import ReleaseEmbedder
-from octavo.search.evaluate import evaluate, pair_of
+from octavo.search.evaluate import evaluate
 from octavo.search.index import open_index
 from octavo.search.judged import Judged
+from octavo.search.pairs import pair_of
 from octavo.search.settings import Tried
 from octavo.search.tuning import WEIGHTS, best_weight, tune
 from octavo.store.model import load

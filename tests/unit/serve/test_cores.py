@@ -7,22 +7,7 @@ import sys
 
 import pytest
 
-from octavo.serve.cores import plan_cores, prepare_process, usable_cores
-
-
-@pytest.mark.parametrize(
-    ("content", "cores"), [("150000 100000", 2), ("20000 100000", 1), ("max 100000", 8), ("900000 100000", 8), ("", 8)]
-)
-def test_a_container_s_quota_counts(content, cores, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    quota = tmp_path / "cpu.max"
-    quota.write_text(content)
-    assert usable_cores(quota) == cores
-
-
-def test_without_a_quota_the_affinity_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3}, raising=False)
-    assert usable_cores(tmp_path / "none") == 2
+from octavo.serve.cores import plan_cores, prepare_process
 
 
 def test_each_core_has_a_worker_unless_fewer_are_asked_for():

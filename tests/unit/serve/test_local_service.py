@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from octavo.errors import EngineError
+from octavo.serve.assembly import scheduler_from_settings
 from octavo.serve.job import Job
 from octavo.serve.local_service import LocalService
 from octavo.serve.refusals import (
@@ -24,7 +25,7 @@ from octavo.serve.refusals import (
     UnknownModel,
 )
 from octavo.serve.routing import Route
-from octavo.serve.scheduler import Scheduler, scheduler_from_settings
+from octavo.serve.scheduler import Scheduler
 from octavo.serve.service import Request
 from octavo.serve.settings import ServeSettings
 from tests.unit.serve.fake_releases import FakeRegistry, Heard, engine_of, fake_release

@@ -9,6 +9,7 @@ import pytest
 
 from octavo.errors import InputError, ReleaseError
 from octavo.serve import process
+from octavo.serve.assembly import assemble
 from octavo.serve.listening import listen
 from octavo.serve.process import run
 from octavo.serve.settings import ServeSettings
@@ -61,3 +62,18 @@ def test_work_that_nobody_waits_for_ends_quietly():
     for thread in threading.enumerate():
         if thread.name == "octavo-store":
             thread.join()
+
+
+def test_at_the_end_what_another_room_loaded_is_let_go_of_too(tmp_path):
+    class Room:
+        closed = False
+
+        async def close(self):
+            self.closed = True
+
+    async def end():
+        await process._Process(assemble(ServeSettings(tmp_path)), room)._unload()
+
+    room = Room()
+    asyncio.run(end())
+    assert room.closed

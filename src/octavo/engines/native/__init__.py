@@ -1,7 +1,7 @@
 """The native INT8 engine: a C++ extension that runs packed batches, fused and without padding.
 
-`weights` reads the canonical graph, `extension` hands it over, `engine` is the protocol. The C++ lies in `native/` at
-the root of the repository.
+`graph_reader` makes `weights` of the canonical graph, `extension` hands them over, `engine` is the protocol. The C++
+lies in `native/` at the root of the repository.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from octavo.engines.graph import ModelGraph
 from octavo.engines.guard import check_finite, closed_error
 from octavo.engines.hardware import usable_cores
 from octavo.engines.native.extension import encoder_from_weights
+from octavo.engines.native.graph_reader import weights_from_onnx
 from octavo.engines.native.graph_walk import UnknownGraphError
-from octavo.engines.native.weights import weights_from_onnx
 from octavo.errors import EngineError
 from octavo.text.batch import TokenBatch
 from octavo.types import FloatArray, IntArray

@@ -102,6 +102,13 @@ class OtherVersions:
         """Return the versions that are loaded here."""
         return sorted(self._loaded)
 
+    async def close(self) -> None:
+        """Unload all, once those that are being loaded are there. Nobody may use them any more."""
+        loading = [one.loading for one in self._loaded.values()]
+        for named in self.loaded():
+            self._drop(named)
+        await asyncio.gather(*loading, return_exceptions=True)
+
     def _serves(self, named: Named) -> bool:
         try:
             self._service.model(*named)

@@ -39,9 +39,20 @@ _STAGES = (CLASSIFY, TAG, EMBED, RANK)
 _AFTERWARDS_S = 0.01
 
 
-def search_routes(site: Site, settings: ApiSettings, listener: Listener | None = None) -> list[BaseRoute]:
-    """Return the routes of a search site, its page among them."""
-    handlers = _Handlers(site)
+def search_routes(
+    site: Site, settings: ApiSettings, listener: Listener | None = None, *, others: OtherVersions | None = None
+) -> list[BaseRoute]:
+    """Return the routes of a search site, its page among them.
+
+    Args:
+        site: what is searched, and with what.
+        settings: limits and keys.
+        listener: hears of what is refused before the service is asked.
+        others: versions loaded to be compared, for who wants to close them; None for some of its own.
+    """
+    handlers = _Handlers(
+        site, others or OtherVersions(site.service, site.store, allow_uncertified=site.allow_uncertified)
+    )
     operations = (
         Operation(
             method="POST",
@@ -95,9 +106,9 @@ class _Opened:
 class _Handlers:
     """What is done at each address."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, others: OtherVersions) -> None:
         self._site = site
-        self._others = OtherVersions(site.service, site.store, allow_uncertified=site.allow_uncertified)
+        self._others = others
         self._opened = _Opened.of(site)
 
     async def search(self, call: Call, body: SearchBody) -> Answer:

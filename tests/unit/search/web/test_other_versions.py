@@ -9,6 +9,7 @@ from octavo.search.direct import DirectService
 from octavo.search.web.other_versions import OtherVersions
 from octavo.serve.refusals import BadRequest, Overloaded, UnknownModel
 from octavo.serve.service import Request
+from octavo.store.model import Model
 
 
 class Clock:
@@ -137,5 +138,31 @@ def test_what_is_not_there_is_unknown(service: DirectService, store: Path) -> No
             with pytest.raises(UnknownModel):
                 async with others.held(wanted):
                     pass
+
+    run(compare())
+
+
+def test_at_the_end_all_are_closed_one_that_is_still_being_loaded_too(
+    service: DirectService, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+    close = Model.close
+    monkeypatch.setattr(Model, "close", lambda model: (closed.append(model.release.model), close(model)))
+
+    async def compare() -> None:
+        others = OtherVersions(service, store)
+        async with others.held({"classify": "1"}):
+            pass
+
+        async def hold() -> None:
+            async with others.held({"tag": "1"}):
+                pass
+
+        task = asyncio.create_task(hold())
+        await asyncio.sleep(0)
+        task.cancel()
+        assert closed == []
+        await others.close()
+        assert (others.loaded(), sorted(closed)) == ([], ["classify", "tag"])
 
     run(compare())

@@ -5,19 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.certify.report_plots import (
-    NARROW,
-    WIDE,
-    Latencies,
-    Point,
-    Span,
-    _text_width,
-    _ticks,
-    forest,
-    interval_bar,
-    latency_histogram,
-    scatter,
-)
+from octavo.certify.plots.drawing import NARROW, WIDE, round_ticks, text_width
+from octavo.certify.plots.intervals import Span, forest, interval_bar
+from octavo.certify.plots.latencies import Latencies, latency_histogram
+from octavo.certify.plots.scatter import Point, scatter
 from octavo.types import Interval
 
 
@@ -43,7 +34,7 @@ def label_boxes(svg):
     for text in svg.iter("text"):
         if not text.get("class").startswith(("label", "caption")):
             continue
-        x, y, length = float(text.get("x")), float(text.get("y")), _text_width(text.text)
+        x, y, length = float(text.get("x")), float(text.get("y")), text_width(text.text)
         left = {"start": x, "middle": x - length / 2, "end": x - length}[text.get("text-anchor")]
         yield text.text, left, left + length, y - 11, y + 2
 
@@ -154,6 +145,6 @@ def test_interval_bar_clips_to_its_reach():
 
 @given(st.floats(-1, 1), st.floats(1e-4, 2))
 def test_ticks_are_few_and_inside(low, span):
-    ticks = _ticks(low, low + span, 5)
+    ticks = round_ticks(low, low + span, 5)
     assert 1 <= len(ticks) <= 8
     assert all(low - 1e-9 <= t <= low + span + 1e-9 for t in ticks)

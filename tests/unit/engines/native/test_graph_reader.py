@@ -14,8 +14,9 @@ from onnx import helper, numpy_helper
 from octavo.engines.graph import ModelGraph
 from octavo.engines.native import available
 from octavo.engines.native.engine import NativeEngine
+from octavo.engines.native.graph_reader import weights_from_onnx
 from octavo.engines.native.graph_walk import UnknownGraphError
-from octavo.engines.native.weights import Activation, StatesRead, weights_from_onnx
+from octavo.engines.native.weights import Activation, StatesRead
 from octavo.errors import EngineError
 from octavo.text.layout import INPUT_NAMES, NO_OFFSET, layout_from_batch
 
