@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from octavo.cli import output, services
-from octavo.cli.failures import needs_extra
 
 THRESHOLDS = "Thresholds"
 
@@ -79,12 +78,9 @@ class Wish:
 
 def begin(mode: str, wish: Wish, store: Path | None, as_json: bool) -> None:
     """Have the running service begin a trial, and say what it will do."""
-    with needs_extra():
-        from octavo.serve.admin_client import change
-
     running = services.needed_service(store)
     plan = {"version": wish.version, "percent": wish.percent, "act": wish.act, "thresholds": wish.thresholds}
-    trial = change(running, wish.model, mode, plan)
+    trial = services.changed(running, wish.model, mode, f"{wish.version} is verified and warmed up", plan)
     if as_json:
         output.emit({"model": wish.model, **trial})
         return
