@@ -5,8 +5,9 @@ All text from outside is escaped here or in the tables. A section or table witho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from octavo.certify.certificate import Certificate
 from octavo.certify.plots.drawing import Mark
@@ -203,14 +204,30 @@ def _facts(certificate: Certificate) -> dict[str, str]:
         "System": f"{escape(machine.system)}, Python {escape(machine.python)}",
         "Packages": escape(versions),
         "Seeds": escape(", ".join(f"{name} {seed}" for name, seed in sorted(c.seeds.items()))),
-        "Chosen on the development rows": escape(
-            ", ".join(f"{name}: {value}" for name, value in sorted(c.selection.items()))
-        ),
+        "Chosen on the development rows": escape(", ".join(_told(c.selection))),
         "sha256 of the weights": f"<code>{escape(c.sha256.weights)}</code>",
         "sha256 of the data": f"<code>{escape(c.sha256.data)}</code>",
         "sha256 of the engine": f"<code>{escape(c.sha256.engine)}</code>",
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _told(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield names and values for people; what stands within a setting is named after it."""
+    for name, value in sorted(settings.items()):
+        words = name.replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from (f"{words} {inner}" for inner in _told(value))
+        elif isinstance(value, list | tuple):
+            yield f"{words}: {' '.join(map(_plain, value)) or 'none'}"
+        elif value != "":
+            yield f"{words}: {_plain(value)}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _determinism(certificate: Certificate) -> str:

@@ -9,7 +9,6 @@ import typer
 
 from octavo.cli import options, output
 from octavo.cli.progress import shown_progress
-from octavo.errors import InputError
 
 
 def candidates(
@@ -46,13 +45,7 @@ def candidates(
 
     with load(release, allow_uncertified=allow_uncertified) as model, shown_progress(as_json) as progress:
         made = mined_candidates(model, judged, size, most_queries=most_queries, progress=progress)
-    draft = out.with_name(f".{out.name}.partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(jsonl_from_candidates(made))
-        draft.replace(out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}).") from error
+    output.write_file(out, jsonl_from_candidates(made))
     if as_json:
         output.emit({"lists": out, "queries": len(made.queries), "size": size})
     else:

@@ -102,11 +102,8 @@ def _write(out: Path, certificate: Certificate, command: str) -> None:
     from octavo.certify.report import report_html
     from octavo.types import Verdict
 
-    out.mkdir(parents=True, exist_ok=True)
     chosen = certificate.rung if certificate.verdict is Verdict.PASS else None
     title = f"{certificate.model} {certificate.version}, certified again"
     page = report_html([certificate], chosen, title=title, reproduce=command)
     for name, content in (("certificate.json", certificate_json(certificate)), ("report.html", page.encode())):
-        draft = out / f".{name}.partial"
-        draft.write_bytes(content)
-        draft.replace(out / name)
+        output.write_file(out / name, content)

@@ -10,7 +10,7 @@ import typer
 
 from octavo.cli import options
 from octavo.cli.failures import REFUSED, needs_extra
-from octavo.cli.progress import shown_progress
+from octavo.cli.progress import shown_progress, shown_wait
 
 
 def compress(
@@ -109,7 +109,7 @@ def compress(
 
       0 a rung passed and is current · 1 none passed, `current` was left alone · 2 bad input · 130 interrupted
     """
-    with needs_extra():
+    with shown_wait("loading torch"), needs_extra():
         from octavo.cli import outcome
         from octavo.cli.recipes import Overrides, recipe_from
         from octavo.engines.open import Backend

@@ -59,7 +59,7 @@ def demo(
         bool, typer.Option("--full", help="All rows, every observer, the control, more epochs: hours, not minutes.")
     ] = False,
     chinese: Annotated[
-        bool, typer.Option("--zh", help="The Chinese stack: job titles (pip install 'octavo[demo-zh]').")
+        bool, typer.Option("--zh", help="The Chinese stack: job titles (pip install 'octavo\\[demo-zh]').")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
     as_json: options.AsJson = False,

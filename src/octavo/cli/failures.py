@@ -85,7 +85,7 @@ def needs_extra() -> Iterator[None]:
 
 
 def _usage(error: typer.TyperException) -> str:
-    message = error.format_message().rstrip()
+    message = error.format_message().rstrip().replace("Value error, ", "")  # the parser's own words
     message += "" if message.endswith((".", "?", "!")) else "."
     context = getattr(error, "ctx", None)
     return f"{message} See: {context.command_path} --help" if context else message

@@ -10,7 +10,7 @@ import typer
 
 from octavo.cli import options, output
 from octavo.cli.failures import needs_extra
-from octavo.cli.progress import shown_progress
+from octavo.cli.progress import shown_progress, shown_wait
 from octavo.errors import Interrupted
 
 
@@ -48,7 +48,7 @@ def finetune(
 
       0 done · 2 bad input · 130 interrupted
     """
-    with needs_extra():
+    with shown_wait("loading torch"), needs_extra():
         from octavo.distill.finetune import finetune as tune
         from octavo.distill.trainer import Plan
         from octavo.encoder.folder import read_folder

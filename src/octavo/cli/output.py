@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.text import Text
+
+from octavo.errors import InputError
 
 # Into a file or a pipe, tables are as wide as they like to be.
 _WIDTH_OF_FILES = 120
@@ -56,6 +60,26 @@ def emit(document: Any) -> None:
 
     content = msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=2)
     sys.stdout.write(content.decode() + "\n")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file that was asked for, whole or not at all, and the folders to it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.write_bytes(content)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
 def printable(text: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def predict(
     release: options.ReleasePath,
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT]…", help="What to answer. Without any, lines from stdin.")
+        list[str] | None, typer.Argument(metavar="TEXT", help="What to answer. Without any, lines from stdin.")
     ] = None,
     engine: options.Engine = options.EngineName.AUTO,
     threads: options.Threads = None,
@@ -60,8 +60,8 @@ def _items(model: Model, texts: list[str] | None) -> Iterator[tuple[str, Any]]:
     if texts:
         yield from model.task.items_from_arguments([well_formed(text) for text in texts])
         return
-    for line in _lines():
-        yield line, model.task.item_from_line(well_formed(line))
+    for where, line in _lines():
+        yield line, model.task.item_from_line(well_formed(line), where)
 
 
 def _answers(model: Model, items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any, float]]:
@@ -75,7 +75,8 @@ def _print(answers: Iterable[tuple[str, Any, float]]) -> None:
     from octavo.certify.wording import milliseconds
 
     for text, answer, took_ms in answers:
-        output.line(output.printable(f"{milliseconds(took_ms):>6} ms  {text}"))
+        shown = text.replace("\t", "  ")  # of a ranker: a query and its documents
+        output.line(output.printable(f"{milliseconds(took_ms):>6} ms  {shown}"))
         for line in answer.line().splitlines():
             output.line(output.printable(f"           {line}"))
         sys.stdout.flush()
@@ -100,14 +101,14 @@ def _emit(model: Model, answers: Iterable[tuple[str, Any, float]]) -> None:
     )
 
 
-def _lines() -> Iterator[str]:
-    """Yield the lines of stdin as they come: one answer a line, and a prompt on a terminal."""
+def _lines() -> Iterator[tuple[str, str]]:
+    """Yield the lines of stdin as they come, and where each stands: one answer a line, and a prompt on a terminal."""
     if sys.stdin.isatty():
-        yield from _typed()
+        yield from (("the line", line) for line in _typed())
         return
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
-            yield line.decode().rstrip("\r\n")
+            yield f"stdin:{number}", line.decode().rstrip("\r\n")
         except UnicodeDecodeError:
             raise InputError(f"stdin:{number}: this line is not UTF-8. Convert it, for example with iconv.") from None
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
@@ -90,6 +90,16 @@ def shown_progress(as_json: bool = False) -> Iterator[Progress]:
     bars = Bars(output.console(stderr=True))
     with bars.live:
         yield bars
+
+
+@contextmanager
+def shown_wait(what: str) -> Iterator[None]:
+    """Show that something takes its time, for the length of a `with` block; nothing where nobody watches stderr."""
+    console = output.console(stderr=True)
+    columns = SpinnerColumn(), TextColumn("{task.description}", style="dim", markup=False), TimeElapsedColumn()
+    with RichProgress(*columns, console=console, transient=True, disable=not console.is_terminal) as live:
+        live.add_task(what, total=None)
+        yield
 
 
 def duration(seconds: float) -> str:

@@ -36,14 +36,15 @@ def promote(
       0 it serves · 2 it was refused, and why; nothing has changed
     """
     with needs_extra():
-        from octavo.serve.admin_client import change
         from octavo.serve.offline import promote_in_store
 
     import msgspec
 
     running = services.running_service(store)
     if running is not None:
-        services.show_change(change(running, model, "promote", {"version": version}), running, as_json)
+        what = f"{version} is verified and warmed up"
+        made = services.changed(running, model, "promote", what, {"version": version})
+        services.show_change(made, running, as_json)
         return
     moved = promote_in_store(services.needed_store(store), model, version, allow_uncertified=allow_uncertified)
     services.show_change(msgspec.to_builtins(moved), None, as_json)

@@ -46,13 +46,11 @@ def releases(
 
 def _models(store: Path, model: str | None) -> list[str]:
     from octavo.store.names import model_folder, version_folders
-    from octavo.store.versions import models
+    from octavo.store.versions import needed_models
 
     if model is None and version_folders(store):
         raise ReleaseError(f"{store} is one model. Type: octavo releases {store.parent} {store.name}")
-    known = models(store)
-    if not known:
-        raise ReleaseError(f"{store}: there are no releases here. `octavo compress … --store {store}` makes some.")
+    known = needed_models(store)
     if model is None:
         return known
     model_folder(store, model)

@@ -35,7 +35,7 @@ def report(
     content = opened.read("report.html")
     page = opened.folder / "report.html"
     if out:
-        out.write_bytes(content)
+        output.write_file(out, content)
         page = out
     output.emit({"report": page}) if as_json else output.line(str(page))
     if show:

@@ -21,14 +21,14 @@ def rollback(model: services.ModelName, store: services.Store = None, as_json: o
       0 it serves · 2 there is none, or it was refused; nothing has changed
     """
     with needs_extra():
-        from octavo.serve.admin_client import change
         from octavo.serve.offline import rollback_in_store
 
     import msgspec
 
     running = services.running_service(store)
     if running is not None:
-        services.show_change(change(running, model, "rollback"), running, as_json)
+        made = services.changed(running, model, "rollback", "the version before is verified and warmed up")
+        services.show_change(made, running, as_json)
         return
     moved = rollback_in_store(services.needed_store(store), model)
     services.show_change(msgspec.to_builtins(moved), None, as_json)

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from octavo.cli import options, output, serve_options
 from octavo.cli.failures import needs_extra
 from octavo.cli.progress import shown_progress
+from octavo.errors import InputError
 from octavo.search import RERANK
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from octavo.serve.assembly import Extension
     from octavo.serve.running import Running
     from octavo.serve.settings import ServeSettings
@@ -60,6 +63,8 @@ def serve(
 
       0 told to stop · 2 no such store, or a port is in use
     """
+    if index is None:
+        _check_no_search({"--rules": rules, "--ranker": ranker, "--rank-weight": rank_weight}, rerank)
     with needs_extra():
         from octavo.serve.process import run
         from octavo.serve.settings import ServeSettings
@@ -98,6 +103,13 @@ def serve(
     )
 
 
+def _check_no_search(given: Mapping[str, object], rerank: int) -> None:
+    """Raise InputError for options of searching: without an index they would do nothing."""
+    named = [name for name, value in given.items() if value is not None] + ["--rerank"] * (rerank != RERANK)
+    if named:
+        raise InputError(f"{named[0]} is about searching. Name what to search, too: --index INDEX")
+
+
 def _search(
     index: Path,
     rules: Path | None,
@@ -116,7 +128,25 @@ def _search(
     table = read_rules(rules) if rules else Rules()
     with shown_progress(as_json) as progress:
         followed = FollowedIndex(index, open_index(index, progress))
+    _check_models(settings.store, ranker, followed.index.manifest.vectors_by.model)
     return SearchExtension(followed, settings, table, ranker, rerank, rank_weight)
+
+
+def _check_models(store: Path, ranker: str | None, embedder: str) -> None:
+    """Refuse a ranker that the store does not have; say so where nothing will be embedded, or nothing ranked."""
+    from octavo.search.embedder import models_for
+    from octavo.store.versions import models
+    from octavo.tasks.rank import Rank
+
+    rankers = models_for(store, Rank.name)
+    if ranker is not None and ranker not in rankers:
+        raise InputError(f"{store}: there is no ranker '{ranker}'. There are: {', '.join(rankers) or 'none'}.")
+    if ranker is None and len(rankers) > 1:
+        one = "Nothing is ranked unless one is named: --ranker"
+        output.complain(f"{store} has several rankers ({', '.join(rankers)}). {one}", label="note")
+    if embedder not in models(store):
+        words = "until it has, words alone find documents."
+        output.complain(f"{store} has no model '{embedder}', which made the index's vectors: {words}", label="note")
 
 
 def _show_live(running: Running, file: Path | None, as_json: bool, *, has_page: bool) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from octavo.cli import output
+from octavo.cli.failures import needs_extra
+from octavo.cli.progress import shown_wait
 from octavo.errors import InputError, ReleaseError
 
 if TYPE_CHECKING:
@@ -51,6 +53,15 @@ def needed_store(store: Path | None) -> Path:
     if store is None:
         raise InputError("No service of yours runs here. To change the store itself, name it: --store STORE")
     return store
+
+
+def changed(running: Running, model: str, verb: str, what: str, body: Any = None) -> Any:
+    """Have the service change a model, as `admin_client.change`, and show that `what` is being waited for."""
+    with needs_extra():
+        from octavo.serve.admin_client import change
+
+    with shown_wait(f"{model}: {what}"):
+        return change(running, model, verb, body)
 
 
 def show_change(change: dict[str, Any], running: Running | None, as_json: bool) -> None:

@@ -95,12 +95,7 @@ def _write(out: Path, lines: Iterable[Json], as_json: bool, passed_over: int = 0
     from octavo.data.json_lines import jsonl_from_objects
 
     written = list(lines)
-    draft = out.with_name(f".{out.name}.partial")
-    try:
-        draft.write_bytes(jsonl_from_objects(written))
-        draft.replace(out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror}).") from error
+    output.write_file(out, jsonl_from_objects(written))
     if as_json:
         output.emit({"trace": out, "queries": len(written), "seconds": written[-1]["time"], "passed_over": passed_over})
         return

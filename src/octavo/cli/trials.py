@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from octavo.cli import options, output, services
-from octavo.cli.failures import needs_extra
 
 THRESHOLDS = "Thresholds"
 
@@ -90,10 +89,8 @@ def verb(mode: str, text: str, *, percent: float, percent_help: str) -> Callable
 
 def _begin(mode: str, model: str, plan: dict[str, Any], store: Path | None, as_json: bool) -> None:
     """Have the running service begin a trial, and say what it will do."""
-    with needs_extra():
-        from octavo.serve.admin_client import change
-
-    trial = change(services.needed_service(store), model, mode, plan)
+    verified = f"{plan['version']} is verified and warmed up"
+    trial = services.changed(services.needed_service(store), model, mode, verified, plan)
     if as_json:
         output.emit({"model": model, **trial})
         return

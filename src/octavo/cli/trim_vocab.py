@@ -11,7 +11,7 @@ import typer
 
 from octavo.cli import options, output
 from octavo.cli.failures import needs_extra
-from octavo.cli.progress import shown_progress
+from octavo.cli.progress import shown_progress, shown_wait
 
 if TYPE_CHECKING:
     from octavo.encoder.trim import Trimming
@@ -45,7 +45,7 @@ def trim_vocab(
 
       0 done · 2 bad input, or a vocabulary that cannot be trimmed · 130 interrupted
     """
-    with needs_extra():
+    with shown_wait("loading torch"), needs_extra():
         from octavo.data.logs import log_bytes
         from octavo.encoder.trim import trim_folder
     with shown_progress(as_json) as progress, progress.step("trim the vocabulary", log_bytes(corpus)) as step:

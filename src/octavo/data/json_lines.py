@@ -20,6 +20,8 @@ from octavo.types import Json
 
 _BOM = b"\xef\xbb\xbf"
 _UTF_16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_GZIP = b"\x1f\x8b"
+_FROM_CSV = "import csv, json, sys; [print(json.dumps(row)) for row in csv.DictReader(sys.stdin)]"
 _DEEPEST = 32  # levels of lists and objects; no reader wants more than three
 _LOWEST_GRADE, _HIGHEST_GRADE = 1e-9, 1e9  # far beyond real ones, and within what 32-bit floats and metrics hold
 
@@ -111,10 +113,19 @@ def object_from_text(line: str, where: str, form: str) -> Json:
     # Besides JSONDecodeError: integers of thousands of digits (ValueError), brackets nested without end.
     except (ValueError, RecursionError) as error:
         what = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else "too deep or long"
-        raise InputError(f"{where}: not valid JSON ({what}): {shown(line.strip())}. Write {form}.") from error
+        raise InputError(
+            f"{where}: not valid JSON ({what}): {shown(line.strip())}. Write {form}.{_way_from(where)}"
+        ) from error
     if not isinstance(content, dict):
         raise InputError(f"{where}: expected a JSON object but found {shown(line.strip())}. Write {form}.")
     return content
+
+
+def _way_from(where: str) -> str:
+    """Say how a table becomes JSON lines, where the file is named as one."""
+    if not where.rpartition(":")[0].lower().endswith(".csv"):
+        return ""
+    return f" A table with these names in its first row becomes such lines by: python -c '{_FROM_CSV}' < FILE"
 
 
 def jsonl_from_objects(objects: Iterable[Json]) -> bytes:
@@ -185,6 +196,8 @@ def _decoded(line: bytes, where: str) -> str:
         return line.decode()
     except UnicodeDecodeError as error:
         byte = f"byte 0x{line[error.start]:02x} at offset {error.start} of the line"
+        if line.startswith(_GZIP):
+            raise InputError(f"{where}: the file is compressed with gzip. Unpack it first: gunzip FILE") from error
         is_utf_16 = b"\0" in line or line.startswith(_UTF_16_BOMS)
         cause = "the file looks like UTF-16" if is_utf_16 else "it is in another encoding or is not text"
         raise InputError(f"{where}: {byte} is not UTF-8; {cause}. Save the file as UTF-8.") from error

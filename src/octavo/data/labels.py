@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 
 from octavo.data.characters import shown, text_key
 from octavo.errors import InputError
 from octavo.types import Row
+
+_UNNAMED = re.compile("LABEL_[0-9]+")
 
 
 def unknown_label(row: Row, labels: Sequence[str]) -> InputError:
@@ -29,6 +32,8 @@ def unknown_name(where: str, kind: str, name: str, known: Sequence[str]) -> Inpu
     """
     near = _near(name, known)
     hint = f"Did you mean {' or '.join(map(shown, near))}?" if near else f"Known: {listed(known)}."
+    if all(_UNNAMED.fullmatch(one) for one in known):  # what `transformers` calls labels that nobody named
+        hint = f"The model names none: write the names of its {kind}s under id2label in its config.json."
     return InputError(f"{where}: the {kind} {shown(name)} is not one of the {len(known)} {kind}s. {hint}")
 
 

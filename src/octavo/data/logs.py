@@ -109,8 +109,8 @@ def _checked(paths: Iterable[str | Path]) -> list[Path]:
         check_is_file(log)
         if _kind(log) not in _SUFFIXES:
             raise InputError(
-                f"{log}: a query log is .txt (a query a line), .tsv (columns) or .jsonl (an object a line), "
-                "or one of them with .gz; rename it."
+                f"{log}: a query log is .txt (a query a line), .tsv (a query and its documents) or .jsonl (an object a "
+                "line), or one of them with .gz. Rename it if it is one; of a table, save the column of queries."
             )
     return logs
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from octavo.distill.objectives import labelled_objective
 from octavo.distill.trainer import Plan, Trained, TrainingData, train
-from octavo.encoder.folder import ModelFolder, model_from_encoder, save_model
+from octavo.encoder.folder import ModelFolder, check_can_be_written, model_from_encoder, save_model
 from octavo.encoder.running import run_all
 from octavo.errors import InputError
 from octavo.progress import Progress
@@ -44,10 +44,12 @@ def finetune(
     training rows. An interrupted run resumes from a checkpoint beside `out`.
 
     Raises:
-        InputError: rows that do not fit the task, or `out` exists and is no model folder.
+        InputError: rows that do not fit the task, or `out` exists and is no model folder, or cannot be written.
     """
     if out.exists() and not (out / "config.json").exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not a model folder. Choose another --out.")
+    if out.resolve() == encoder.path.resolve():
+        raise InputError(f"{out} is the encoder's own folder, which would be lost. Choose another --out.")
     task = kind.for_training(encoder.facts, train_rows)
     rows, dev = task.read(train_rows, Purpose.TRAIN), task.read(dev_rows, Purpose.DEV)
     length = min(max_length, encoder.config.max_length)
@@ -55,6 +57,7 @@ def finetune(
     model = model_from_encoder(encoder, task.head, plan.seed)
     data = TrainingData(tokenizer.encode(rows.inputs), rows.groups, encoder.config.positions)
     dev_tokens = tokenizer.encode(dev.inputs)
+    check_can_be_written(out)
     training = train(
         model,
         data,

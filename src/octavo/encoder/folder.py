@@ -22,7 +22,7 @@ from octavo.encoder.config import EncoderConfig, config_from_hf
 from octavo.encoder.hub import folder_of
 from octavo.encoder.model import EncoderWithHead
 from octavo.encoder.names import NameMap, Names, names_for, pooler_of
-from octavo.errors import ModelError
+from octavo.errors import InputError, ModelError
 from octavo.tasks.base import FolderFacts, Head, Task
 from octavo.types import Json
 
@@ -159,7 +159,7 @@ def save_model(model: EncoderWithHead, task: Task, template: ModelFolder, path: 
         "dtype": "float32",  # whatever the template was stored in; transformers casts what it loads to this
         **facts.config,
     }
-    draft = path.with_name(f".{path.name}.partial")
+    draft = _draft_of(path)
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
@@ -175,6 +175,21 @@ def save_model(model: EncoderWithHead, task: Task, template: ModelFolder, path: 
         raise
     shutil.rmtree(path, ignore_errors=True)
     draft.replace(path)
+
+
+def check_can_be_written(path: Path) -> None:
+    """Raise InputError where `save_model` could write no folder: better known before a model is trained for it."""
+    draft = _draft_of(path)
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        draft.rmdir()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}). Choose another --out.") from error
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
 
 
 def json_from_file(path: Path) -> Any:

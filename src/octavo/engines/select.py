@@ -279,7 +279,9 @@ def _why(chosen: Measurement, fastest: Measurement, able: Sequence[Measurement],
     faster = _mean_ms(second) / _mean_ms(chosen)
     if faster <= TIE:
         return f"It is the fastest; {_name(second.candidate)} is less than {TIE - 1:.0%} slower."
-    return f"It is the fastest, by {faster - 1:.0%} over {_name(second.candidate)}."
+    if faster <= 2:
+        return f"It is the fastest, by {faster - 1:.0%} over {_name(second.candidate)}."
+    return f"It is the fastest, {faster:.2g} times as fast as {_name(second.candidate)}."
 
 
 def _ratios(reference: Measurement, one: Measurement) -> dict[int, Spread]:

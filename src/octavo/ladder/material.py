@@ -116,6 +116,7 @@ def gather(recipe: Recipe, work: Path, progress: Progress) -> Material:
     asked = [*asked_inputs(dev), *asked_inputs(test)]
     log = read_log(recipe.data.unlabelled, task, asked) if recipe.data.unlabelled else None
     base = _trimmed(teacher, task, train, log, recipe, work, progress) if recipe.trim_vocabulary else teacher
+    held_out = _held_out(teacher, base, test, "test", progress)
     return Material(
         recipe=recipe,
         task=task,
@@ -123,9 +124,21 @@ def gather(recipe: Recipe, work: Path, progress: Progress) -> Material:
         base=base,
         train=_training_set(teacher, base, train, log, work, progress),
         dev=_held_out(teacher, base, dev, "dev", progress),
-        test=_held_out(teacher, base, test, "test", progress),
-        warnings=task.warnings(train, dev, test),
+        test=held_out,
+        warnings=[*task.warnings(train, dev, test), *_cuts(teacher, held_out.batch)],
     )
+
+
+def _cuts(teacher: Source, batch: TokenBatch) -> list[str]:
+    """Say how many held-out inputs were cut before the end of what the teacher could read."""
+    length, most = teacher.tokenizer.max_length, teacher.folder.config.max_length
+    filled = int((batch.lengths >= length).sum())
+    if length >= most or not filled:
+        return []
+    return [
+        f"{filled:,} of the {len(batch):,} held-out inputs fill max_length ({length} tokens): what is longer is "
+        f"cut, for the teacher too, which could read {most}. --max-length {most} lets both read more."
+    ]
 
 
 def _source(folder: ModelFolder, task: Task, max_length: int) -> Source:

@@ -10,7 +10,7 @@ from octavo.certify.certificate import Certificate, read_certificate
 from octavo.certify.overview import OverviewEntry, overview_html
 from octavo.errors import ReleaseError
 from octavo.store.release import Release, read_manifest
-from octavo.store.versions import current, models, versions
+from octavo.store.versions import current, needed_models, versions
 from octavo.tasks.registry import NAMES, task_named
 
 
@@ -22,13 +22,12 @@ def write_overview(store: Path, out: Path, *, reproduce: str, notes: Sequence[st
     Raises:
         ReleaseError: there are no releases, one is damaged, or the page cannot be written.
     """
-    entries = [_entry(store, model, out.parent) for model in models(store)]
-    if not entries:
-        raise ReleaseError(f"{store}: there are no releases here. `octavo compress … --store {store}` makes some.")
+    entries = [_entry(store, model, out.parent) for model in needed_models(store)]
     entries.sort(key=lambda entry: (_place(entry.certificates[-1].task), entry.name))
     page = overview_html(entries, title="The search stack", reproduce=reproduce, notes=notes)
     draft = out.with_name(f".{out.name}.partial")
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(page, encoding="utf-8")
         draft.replace(out)
     except OSError as error:

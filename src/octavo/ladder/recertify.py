@@ -135,9 +135,18 @@ def _teacher_from_folder(folder: Path, model: Model) -> _Teacher:
 def _check_same_task(folder: Path, task: Task, model: Model) -> None:
     if task != model.task:
         raise InputError(
-            f"{folder} does not do what the release does: {task.name} {shown(str(task.settings()))}, and the release "
-            f"{model.task.name} {shown(str(model.task.settings()))}. Give the model that the release was made from."
+            f"{folder} does not do what the release does: it is for {_told(task)}, and the release for "
+            f"{_told(model.task)}. Give the model that the release was made from."
         )
+
+
+def _told(task: Task) -> str:
+    """Return a task and its settings for people."""
+    settings = (
+        f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in task.settings().items()
+    )
+    return f"{task.name} ({shown('; '.join(settings))})"
 
 
 def _asked(teacher: _Teacher, split: Split, progress: Progress) -> Outputs:

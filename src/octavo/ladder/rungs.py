@@ -225,7 +225,7 @@ def _distilled(
         plan,
         label=label,
         progress=progress,
-        describe=lambda score: f"distance from the teacher on dev {-score:.4f}",
+        describe=lambda score: f"distance from the teacher on dev {abs(score):.4f}",
         checkpoint=checkpoint,
         fingerprint=_fingerprint(material, plan, start),
     )

@@ -81,13 +81,18 @@ def embedder_name(store: Path, named: str | None) -> str:
         InputError: there is none or there are several, or the one named is not there or no embedder.
         ReleaseError: there is no store.
     """
-    found = [name for name in models(store) if _task_of(store, name) == Embed.name]
+    found = models_for(store, Embed.name)
     if named is not None and named not in found:
         raise InputError(f"{store}: there is no embedder '{named}'. There are: {', '.join(found) or 'none'}.")
     if named is None and len(found) != 1:
         which = f"several ({', '.join(found)}); name one" if found else "none; compress a model with --task embed"
         raise InputError(f"{store}: one embedder has to make the vectors, and there are {which}.")
     return named or found[0]
+
+
+def models_for(store: Path, task: str) -> list[str]:
+    """Return the models of a store whose current release is for a task. Raises ReleaseError where there is no store."""
+    return [name for name in models(store) if _task_of(store, name) == task]
 
 
 def documents_release(folder: Path, *, by_reference: bool) -> Path:

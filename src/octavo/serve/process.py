@@ -31,7 +31,7 @@ from octavo.serve.listening import HttpServer, closing, listen
 from octavo.serve.running import Running, announced, running_services
 from octavo.serve.settings import ServeSettings
 from octavo.serve.tracing import Tracing
-from octavo.store.versions import models
+from octavo.store.versions import check_is_no_model, models
 
 T = TypeVar("T")
 OnLive = Callable[[Running, Path | None], None]
@@ -64,11 +64,12 @@ def run(
         extension: what another room adds to the service.
 
     Raises:
-        ReleaseError: there is no such store.
+        ReleaseError: there is no such store, or it is one model of a store.
         InputError: a port or the access log cannot be had.
         MissingExtraError: tracing needs OpenTelemetry.
     """
     models(settings.store)
+    check_is_no_model(settings.store)
     with ExitStack() as stack:
         ports = _Ports(
             stack.enter_context(listen(settings.host, settings.port, "--port")),
@@ -193,6 +194,7 @@ class _Process:
         for observer in self._parts.observers:
             if isinstance(observer, AccessLog):
                 observer.reopen()
+        _log.info("SIGHUP: reads the store again, what failed before too")
         self._rereading = asyncio.create_task(self._refresh(retry=True))
 
     # The store.
@@ -206,8 +208,13 @@ class _Process:
             await _in_thread(lambda: self._parts.rollout.resume(serving))
         if serving:
             _log.info("ready: %s", ", ".join(serving))
-        else:
+        elif self._failures:
             _log.error("not ready: no model serves")
+        else:
+            _log.error(
+                "not ready: there are no releases in %s yet. What octavo compress --store publishes there will serve",
+                self._settings.store,
+            )
         while self._settings.watch_s:
             await asyncio.sleep(self._settings.watch_s)
             await self._refresh()

@@ -170,7 +170,7 @@ def takes_turn(number: int, percent: float) -> bool:
 def check_percent(percent: float) -> None:
     """Raise InputError for a share that is no part of the requests."""
     if not 0 < percent <= 100:
-        raise InputError(f"The percent are {percent:g} and must be above 0 and at most 100.")
+        raise InputError(f"{percent:g} percent of the requests: it must be above 0 and at most 100.")
 
 
 def p99_ms(latencies_ms: Sequence[float]) -> float | None:

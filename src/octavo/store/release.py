@@ -170,13 +170,30 @@ def _resolved(path: Path) -> Path:
     if os.path.lexists(path / manifests.FILE_NAME):
         return path
     if not path.is_dir():
-        raise ReleaseError(f"{path}: there is no such folder. Give <store>/<model> or <store>/<model>/<version>.")
+        raise _no_release(path)
     if versions := version_folders(path):
         raise ReleaseError(f"{path}: no version is current. Make one so, or name one of: {', '.join(versions)}.")
-    models = sorted(child.name for child in path.iterdir() if child.is_dir() and version_folders(child))
-    if models:
+    if models := _models_in(path):
         raise ReleaseError(f"{path}: this is a store. Name one of its models: {', '.join(models)}.")
+    if (path / "config.json").is_file() and not (path / "certificate.json").exists():
+        raise ReleaseError(f"{path}: this is a model's folder and no release. Make one of it: octavo compress {path} …")
     raise ReleaseError(f"{path}: there is no release here ({manifests.FILE_NAME} is missing). {REPAIR}")
+
+
+def _no_release(path: Path) -> ReleaseError:
+    """Say what there is where `path` is no folder: the other versions of its model, or the other models."""
+    if VERSION.fullmatch(path.name) and (versions := version_folders(path.parent)):
+        return ReleaseError(f"{path.parent} has no version {path.name}. There are: {', '.join(versions)}.")
+    if not path.exists() and path.parent.is_dir() and (models := _models_in(path.parent)):
+        return ReleaseError(f"{path.parent} has no model {path.name!r}. It has: {', '.join(models)}.")
+    return ReleaseError(
+        f"{path}: there is no such folder (looked from {Path.cwd()}). "
+        "Give <store>/<model> or <store>/<model>/<version>."
+    )
+
+
+def _models_in(folder: Path) -> list[str]:
+    return sorted(child.name for child in folder.iterdir() if child.is_dir() and version_folders(child))
 
 
 def _current_folder(model_folder: Path) -> Path:

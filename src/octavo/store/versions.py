@@ -36,9 +36,33 @@ def models(store: str | Path) -> list[str]:
     """
     try:
         children = sorted(Path(store).iterdir())
+    except FileNotFoundError as error:
+        raise ReleaseError(
+            f"{store}: this store cannot be listed, as there is no such folder (looked from {Path.cwd()}). "
+            "A store is the folder that octavo compress --store names."
+        ) from error
     except OSError as error:
         raise ReleaseError(f"{store}: this store cannot be listed ({error.strerror}).") from error
     return [child.name for child in children if _is_model_name(child.name) and version_folders(child)]
+
+
+def needed_models(store: str | Path) -> list[str]:
+    """Return what `models` does, of a store that has some.
+
+    Raises:
+        ReleaseError: as `models`, or there is none; says where the store is if this is one model of it.
+    """
+    found = models(store)
+    if not found:
+        check_is_no_model(store)
+        raise ReleaseError(f"{store}: there are no releases here. `octavo compress … --store {store}` makes some.")
+    return found
+
+
+def check_is_no_model(store: str | Path) -> None:
+    """Raise ReleaseError where a folder that should be a store is that of one model."""
+    if version_folders(Path(store)):
+        raise ReleaseError(f"{store} is one model. Name the store that it is in: {Path(store).parent}")
 
 
 def versions(store: str | Path, model: str) -> list[VersionInfo]:

@@ -263,8 +263,12 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def item_from_line(self, line: str) -> Any:
-        """Return the item, as `prepare` takes it, that a line typed by a user means. Raises InputError."""
+    def item_from_line(self, line: str, where: str = "the line") -> Any:
+        """Return the item, as `prepare` takes it, that a line typed by a user means.
+
+        Raises:
+            InputError: the line has another form; the message says `where` it stands.
+        """
 
     def items_from_arguments(self, texts: Sequence[str]) -> list[tuple[str, Any]]:
         """Return the items that some arguments of a command mean, each with the text to show for it."""

@@ -123,15 +123,15 @@ class Classify(Task):
         stripped = [one.strip() for one in (text, second) if one is not None]
         return [_input_from(*stripped)] if all(stripped) else []
 
-    def item_from_line(self, line: str) -> str | Pair:
+    def item_from_line(self, line: str, where: str = "the line") -> str | Pair:
         """Return the text or pair of a JSON object with `text`; any other line is a text."""
         try:
-            content = object_from_text(line, "the line", _ITEM_FORM) if line.lstrip().startswith("{") else {}
+            content = object_from_text(line, where, _ITEM_FORM) if line.lstrip().startswith("{") else {}
         except InputError:  # a text may begin with a brace
             content = {}
         if "text" not in content:
             return line
-        return _input_from(*texts_under(content, "the line", _ITEM_FORM, may_be_empty=True))
+        return _input_from(*texts_under(content, where, _ITEM_FORM, may_be_empty=True))
 
     def prepare(self, items: Sequence[Any]) -> list[Input]:
         """Return texts, and pairs of texts, as they are."""

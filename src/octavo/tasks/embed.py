@@ -196,11 +196,11 @@ class Embed(Task):
         texts = [(known[key], text_under(record, key, source, may_be_empty=True).strip()) for key in keys]
         return [self.prompt(name) + text for name, text in texts if text]
 
-    def item_from_line(self, line: str) -> str | Document:
+    def item_from_line(self, line: str, where: str = "the line") -> str | Document:
         """Return the query that a line is, or what its JSON object says."""
         if not line.lstrip().startswith("{"):
             return line
-        return _item_from_object(object_from_text(line, "the line", _LOG_FORM))
+        return _item_from_object(object_from_text(line, where, _LOG_FORM))
 
     def prepare(self, items: Sequence[Any]) -> list[Input]:
         """Return each item's text after its prompt; strings are queries, `Document`s are documents."""

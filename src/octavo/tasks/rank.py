@@ -149,11 +149,11 @@ class Rank(Task):
         every = math.ceil(len(request.documents) / LONGEST_GROUP)
         return [Pair(request.query, document) for document in request.documents[::every]]
 
-    def item_from_line(self, line: str) -> RankRequest:
+    def item_from_line(self, line: str, where: str = "the line") -> RankRequest:
         """Return the request of a line: a JSON object, or a query and documents with tabs between."""
         if line.lstrip().startswith("{"):
-            return _request_from(object_from_text(line, "the line", _LOG_FORM), "the line")
-        return _request_from_line(line, "the line")
+            return _request_from(object_from_text(line, where, _LOG_FORM), where)
+        return _request_from_line(line, where)
 
     def items_from_arguments(self, texts: Sequence[str]) -> list[tuple[str, Any]]:
         """Return one request, of a query and its documents, or one for each argument that is a request itself."""

@@ -138,7 +138,7 @@ class Tag(Task):
         words = words_of(record) if isinstance(record, str) else _words_of_object(record, source)
         return [Words(words)] if words else []
 
-    def item_from_line(self, line: str) -> str | list[str]:
+    def item_from_line(self, line: str, where: str = "the line") -> str | list[str]:
         """Return the words of a JSON list of strings; any other line is a text."""
         try:
             words = json.loads(line)

@@ -157,6 +157,18 @@ def test_how_it_was_measured_and_how_to_repeat_it(make_certificate, page):
     assert "8 of 8 inputs get the same answer" in text
 
 
+def test_settings_are_told_in_words(make_certificate, page):
+    selection = {
+        "dev": {"value": 0.45454545, "metric": "accuracy"},
+        "dev_scores": [0.5, 0.25],
+        "is_best": True,
+        "note": "",
+    }
+    text = page(write([msgspec.structs.replace(make_certificate(), selection=selection)])).text
+    assert "dev metric: accuracy, dev value: 0.4545, dev scores: 0.5 0.25, is best: yes" in text
+    assert "note" not in text
+
+
 def test_tables_name_their_columns_and_rows(make_certificate, page):
     parsed = page(write([make_certificate()]))
     scopes = [value for tag, name, value in parsed.attributes if tag == "th" and name == "scope"]

@@ -46,6 +46,7 @@ def test_the_help_of_a_verb_teaches(octavo, verb):
     assert "[bold]" not in ran.out
     assert "--json" in ran.out
     assert "Exit codes" in ran.out
+    assert "'octavo'" not in ran.out, "an extra in brackets is no markup"
 
 
 def test_the_version_is_printed_twice_over(octavo):

@@ -72,7 +72,7 @@ def test_bad_input_is_a_sentence(octavo, publish_tiny, tmp_path):
     empty, untold = tmp_path / "empty.jsonl", tmp_path / "untold.txt"
     empty.write_text("", "utf-8")
     untold.write_text("a\nb\n", "utf-8")
-    folder, out = publish_tiny(), tmp_path / "out" / "trace.jsonl"
+    folder, out = publish_tiny(), empty / "trace.jsonl"
     for arguments, message in (
         (["cost", folder, "--trace", empty], "there is no query in it"),
         (["cost", folder, "--trace", tmp_path / "absent.jsonl"], "no such file"),

@@ -4,7 +4,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from octavo.cli.progress import Bars, duration, shown_progress
+from octavo.cli import output
+from octavo.cli.progress import Bars, duration, shown_progress, shown_wait
 from octavo.progress import Silent
 
 
@@ -79,3 +80,13 @@ def test_no_colour_is_respected(monkeypatch):
 
 def test_durations_are_written_for_people():
     assert [duration(0.04), duration(59.94), duration(125.4)] == ["0.0 s", "59.9 s", "2 min 05 s"]
+
+
+def test_a_wait_is_shown_to_those_who_watch_and_leaves_nothing(monkeypatch):
+    for terminal in (False, True):
+        screen = console(terminal)
+        monkeypatch.setattr(output, "console", lambda stderr, screen=screen: screen)
+        with shown_wait("4 is verified [and warmed up]"):
+            pass
+        assert ("4 is verified [and warmed up]" in screen.file.getvalue()) == terminal
+        assert not screen.file.getvalue().endswith("\n")

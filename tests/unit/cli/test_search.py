@@ -147,7 +147,7 @@ def test_bad_input_is_a_sentence(octavo, index, publish_stack, corpus, tmp_path)
         (["query", nowhere, "a"], "there is no such index"),
         (["query", index, " "], "The query is empty"),
         (["query", index, "a", "--version-of", "embed"], "Write MODEL=VERSION"),
-        (["query", index, "a", "--version-of", "embed=9"], "no such folder"),
+        (["query", index, "a", "--version-of", "embed=9"], "no version 9. There are: 1"),
         (["query", index, "a", "--ranker", "embed"], "no ranker 'embed'"),
         (["query", index, "a", "--rules", nowhere], "no such file"),
         (["query", index, "a", "--store", nowhere], "cannot be listed"),
@@ -173,3 +173,29 @@ def test_an_index_of_another_teacher_is_refused_with_the_fix(octavo, index, publ
     ran = octavo("search", "query", index, "weather", "--store", other, "--threads", 1)
     assert ran.code == 2
     assert "Index the corpus again" in ran.err or "index the corpus with it" in ran.err
+
+
+def test_options_of_searching_need_an_index(octavo, tmp_path):
+    for option in (("--rules", tmp_path / "rules.toml"), ("--ranker", "rank"), ("--rank-weight", 0.5), ("--rerank", 5)):
+        ran = octavo("serve", tmp_path, *option)
+        assert ran.code == 2
+        assert f"{option[0]} is about searching. Name what to search, too: --index INDEX" in ran.err
+
+
+def test_a_ranker_that_the_store_lacks_is_refused_before_anything_serves(octavo, index, tmp_path):
+    ran = octavo("serve", tmp_path / "store", "--index", index, "--ranker", "other", "--port", 0, "--admin-port", 0)
+    assert ran.code == 2
+    assert "there is no ranker 'other'. There are: rank." in ran.err
+
+
+def test_what_the_store_lacks_for_an_index_is_said_at_the_start(octavo, index, tmp_path, monkeypatch):
+    monkeypatch.setattr("octavo.serve.process.run", lambda *_args, **_options: None)
+    store = tmp_path / "store"
+    ran = octavo("serve", store, "--index", index)
+    assert (ran.code, "note:" in ran.err) == (0, False)
+    (store / "embed").rename(store / "embedder")
+    (store / "other").symlink_to(store / "rank")
+    ran = octavo("serve", store, "--index", index)
+    assert ran.code == 0
+    assert "no model 'embed', which made the index's vectors" in ran.err
+    assert "several rankers (other, rank). Nothing is ranked unless one is named: --ranker" in ran.err

@@ -84,6 +84,14 @@ def test_the_report_is_opened_and_copied_on_demand(octavo, store, tmp_path, monk
     assert "No browser" in ran.err
 
 
+def test_a_copy_of_the_report_is_whole_or_an_error_with_its_name(octavo, store, tmp_path):
+    assert octavo("report", store / "intents", "--out", tmp_path / "new" / "copy.html").code == 0
+    assert (tmp_path / "new" / "copy.html").read_text("utf-8") == "<html>the report</html>"
+    ran = octavo("report", store / "intents", "--out", tmp_path / "new")
+    assert (ran.code, f"{tmp_path / 'new'}: cannot be written (Is a directory)." in ran.err) == (2, True)
+    assert [one.name for one in tmp_path.iterdir() if "partial" in one.name] == []
+
+
 def test_the_report_of_an_altered_release_is_not_trusted(octavo, store):
     (store / "intents/1/report.html").write_text("<html>better</html>", "utf-8")
     ran = octavo("report", store / "intents")

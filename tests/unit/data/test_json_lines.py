@@ -1,5 +1,7 @@
+import gzip
 import hashlib
 import json
+import subprocess
 import sys
 from contextlib import suppress
 
@@ -43,6 +45,7 @@ def test_lines_carry_their_place_and_no_line_end(tmp_path):
         ('{"text": "a"}'.encode("utf-16"), ["byte 0xff at offset 0", "UTF-16"]),
         ("灯".encode("utf-16"), ["UTF-16"]),
         ("\ufeff灯".encode("utf-16-be"), ["UTF-16"]),
+        (gzip.compress(b"{}"), ["compressed with gzip", "gunzip"]),
         (b"\xed\xa0\xbd", ["byte 0xed"]),  # half a surrogate, as some languages write it
     ],
 )
@@ -86,6 +89,18 @@ def test_text_that_is_no_json_is_refused(line, words):
         object_from_text(line, "a:1", FORM)
     assert [word for word in words if word not in str(raised.value)] == []
     assert len(str(raised.value)) < 300
+
+
+def test_of_a_table_the_way_to_json_lines_is_told(tmp_path):
+    (tmp_path / "a.csv").write_text('text,label\r\n"red, blue",1\r\n', "utf-8")
+    with pytest.raises(InputError) as raised:
+        list(read_objects(tmp_path / "a.csv", FORM)[0])
+    program = str(raised.value).partition("python -c '")[2].partition("'")[0]
+    with (tmp_path / "a.csv").open("rb") as table:
+        made = subprocess.run([sys.executable, "-c", program], stdin=table, capture_output=True, check=True).stdout
+    assert list(objects_of(made, tmp_path / "a.jsonl", FORM)) == [
+        (f"{tmp_path}/a.jsonl:1", {"text": "red, blue", "label": "1"})
+    ]
 
 
 def test_objects_nest_as_deep_as_any_row_does_and_brackets_in_texts_do_not_count():

@@ -88,3 +88,10 @@ def test_a_dev_label_that_training_lacks_is_named(tune, rows, tmp_path):
     with pytest.raises(InputError, match=r"dev\.jsonl:7"):
         tune(tmp_path / "out", dev=dev)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_trained(tune, tmp_path, monkeypatch):
+    monkeypatch.setattr("octavo.distill.finetune.train", lambda *_args, **_options: pytest.fail("trained in vain"))
+    (tmp_path / "file").write_text("", "utf-8")
+    with pytest.raises(InputError, match=r"file/out: cannot be written \(Not a directory\)"):
+        tune(tmp_path / "file" / "out")

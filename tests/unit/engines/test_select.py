@@ -135,6 +135,8 @@ def test_the_fastest_is_chosen_over_all_batch_sizes():
     assert choice.measurement.candidate is NATIVE
     assert "by 22% over onnxruntime bucketed" in choice.why
     assert choice.int8_pays is None
+    far = choose([timed(BUCKETED, 14), timed(NATIVE, 1)], Backend.OPENVINO)
+    assert "14 times as fast as openvino bucketed" in far.why
 
 
 def test_noise_moves_nobody_off_the_certified_engine_or_the_default_layout():

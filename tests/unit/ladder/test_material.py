@@ -78,3 +78,10 @@ def test_the_groups_of_training_cover_its_inputs(gathered, name):
     train = gathered(TASKS[name]).train
     assert set(train.data.groups.inputs.tolist()) == set(range(len(train.data.batch)))
     assert len(train.teacher) == len(train.data.batch)
+
+
+def test_held_out_inputs_that_are_cut_before_the_teacher_would_are_told(gathered):
+    (told,) = [one for one in gathered(TASKS["classify"], max_length=5).warnings if "max_length" in one]
+    assert "of the 6 held-out inputs fill max_length (5 tokens)" in told
+    assert "--max-length" in told
+    assert not [one for one in gathered(TASKS["classify"], max_length=32).warnings if "max_length" in one]

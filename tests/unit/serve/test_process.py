@@ -25,6 +25,12 @@ def test_a_missing_store_takes_no_port(tmp_path):
         run(ServeSettings(tmp_path / "nowhere", port=0, admin_port=0))
 
 
+def test_a_model_is_no_store(tmp_path):
+    (tmp_path / "intents" / "1").mkdir(parents=True)
+    with pytest.raises(ReleaseError, match=f"is one model. Name the store that it is in: {tmp_path}"):
+        run(ServeSettings(tmp_path / "intents", port=0, admin_port=0))
+
+
 @pytest.mark.parametrize(
     ("name", "option"), [("port", "--port"), ("admin_port", "--admin-port"), ("grpc_port", "--grpc")]
 )

@@ -159,6 +159,16 @@ def test_what_is_no_release_says_what_there_is(release, tmp_path):
         open_release(tmp_path / "absent")
     with pytest.raises(ReleaseError, match="no such folder"):
         open_release("a\0b")
+    with pytest.raises(ReleaseError, match=r"intent has no version 9\. There are: 1\."):
+        open_release(model / "9")
+    with pytest.raises(ReleaseError, match=r"has no model 'intents'\. It has: intent\."):
+        open_release(model.parent / "intents")
+    with pytest.raises(ReleaseError, match="no such folder"):
+        open_release(release / "report.html")
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "config.json").write_text("{}")
+    with pytest.raises(ReleaseError, match=r"octavo compress .*teacher"):
+        open_release(tmp_path / "teacher")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ReleaseError, match=r"manifest\.json is missing"):
         open_release(tmp_path / "empty")

@@ -5,7 +5,7 @@ import pytest
 from octavo.errors import ReleaseError
 from octavo.store.names import model_folder, version_folder
 from octavo.store.release import open_release
-from octavo.store.versions import current, models, point_current, set_current, versions
+from octavo.store.versions import current, models, needed_models, point_current, set_current, versions
 
 
 @pytest.mark.parametrize("name", ["intent", "a", "A1._-", "x" * 64])
@@ -38,8 +38,13 @@ def test_a_store_is_listed(publish, tmp_path):
     assert (info.is_current, info.rung, info.verdict, info.note) == (True, "kd-qat", "pass", "")
     assert info.created is not None
     assert versions(tmp_path, "absent") == []
-    with pytest.raises(ReleaseError, match="cannot be listed"):
+    with pytest.raises(ReleaseError, match=r"cannot be listed, as there is no such folder.*compress --store"):
         models(tmp_path / "absent")
+    assert needed_models(tmp_path) == ["intent", "ranker"]
+    with pytest.raises(ReleaseError, match="no releases here"):
+        needed_models(tmp_path / "empty")
+    with pytest.raises(ReleaseError, match=f"is one model. Name the store that it is in: {tmp_path}"):
+        needed_models(tmp_path / "intent")
 
 
 def test_broken_releases_are_listed_with_a_note(publish, tmp_path, files):

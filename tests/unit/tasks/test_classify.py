@@ -105,6 +105,12 @@ def test_truth_is_the_ids_of_the_labels():
     assert TASK.truth([]).shape == (0,)
 
 
+def test_of_a_model_that_names_no_labels_that_is_said(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "lamp", "label": 1}\n', "utf-8")
+    with pytest.raises(InputError, match=r"rows\.jsonl:1: the label '1' is not .* under id2label in its config\.json"):
+        Classify(("LABEL_0", "LABEL_1")).read(tmp_path / "rows.jsonl", Purpose.TEST)
+
+
 def test_an_unknown_label_is_named_with_its_place_and_near_labels():
     with pytest.raises(InputError, match=r"rows\.jsonl:9: the label 'trakcing' .* Did you mean 'tracking'"):
         TASK.truth([Row("a", "trakcing", "rows.jsonl:9")])

@@ -16,6 +16,7 @@ import msgspec
 from octavo import __version__
 from octavo.certify.certificate import Certificate, read_certificate
 from octavo.certify.latency import Latency
+from octavo.certify.wording import metric_name
 from octavo.errors import OctavoError, ReleaseError
 from octavo.search.answers import Stack
 from octavo.search.index import Index
@@ -96,12 +97,13 @@ class ModelFacts(TypedDict):
 
 
 class SearchInfo(TypedDict):
-    """The stack: what is searched, and with what."""
+    """The stack: what is searched, and with what; `ranked_documents` is how many the ranker reads a search."""
 
     octavo: str
     ready: bool
     index: IndexFacts
     models: list[ModelFacts]
+    ranked_documents: int
     examples: list[str]
     admin_port: int | None
     has_reports: bool
@@ -113,6 +115,7 @@ def search_info(
     stack: Stack,
     store: Path,
     *,
+    ranked_documents: int,
     examples: Sequence[str],
     admin_port: int | None,
     has_reports: bool,
@@ -123,6 +126,7 @@ def search_info(
         "ready": service.ready,
         "index": _index_facts(index),
         "models": [_model_facts(info, service, stack, store) for info in service.models()],
+        "ranked_documents": ranked_documents,
         "examples": list(examples),
         "admin_port": admin_port,
         "has_reports": has_reports,
@@ -135,7 +139,7 @@ def certificate_facts(certificate: Certificate) -> CertificateFacts:
     return {
         "verdict": str(certificate.verdict),
         "reason": certificate.reason,
-        "metric": certificate.metric,
+        "metric": metric_name(certificate.metric),
         "margin": certificate.margin,
         "rows": certificate.rows,
         "unit": certificate.unit,

@@ -142,12 +142,15 @@ class _Handlers:
 
     async def info(self, call: Call, body: None) -> Answer:
         site, opened = self._site, self._latest()
+        stack = self._stack(opened.index)
+        ranks = stack.ranker is not None and self._rank_weight(opened.index, stack, {}) > 0
         read = partial(
             search_info,
             opened.index,
             site.service,
-            self._stack(opened.index),
+            stack,
             site.store,
+            ranked_documents=site.rerank if ranks else 0,
             examples=await opened.examples(),
             admin_port=site.admin_port,
             has_reports=site.has_reports,

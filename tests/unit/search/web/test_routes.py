@@ -136,6 +136,17 @@ def test_info_names_the_index_the_models_and_their_certificates(client: Any) -> 
     ]
     assert versions[1]["certificate"]["verdict"] == "pass"
     assert versions[1]["certificate"]["latency_ms"]["per_query_batch32"] > 0
+    assert versions[1]["certificate"]["metric"] == "nDCG@10"
+
+
+def test_info_says_how_many_documents_are_ranked_for_the_page_that_counts_costs(
+    make_client: Callable[..., Any],
+) -> None:
+    ranked = [
+        make_client(**options).get("/v1/search/info").json()["ranked_documents"]
+        for options in ({"rerank": 7}, {"rerank": 7, "rank_weight": 0.0}, {"rerank": 0})
+    ]
+    assert ranked == [7, 0, 0]
 
 
 def test_info_says_what_is_wrong_with_a_version_that_cannot_be_read(

@@ -890,6 +890,8 @@ export function costs(models, { queries, price, busy, pairs, baseline }) {
 }
 
 function drawCost() {
+  // As many as are ranked here, until somebody says otherwise.
+  if (stack && !$("pairs").dataset.typed) $("pairs").value = stack.ranked_documents;
   const asked = { queries: read("queries"), price: read("price"), busy: read("busy") / 100, pairs: read("pairs"), baseline: $("baseline").value };
   const fits = asked.queries > 0 && asked.price >= 0 && asked.busy > 0 && asked.busy <= 1 && asked.pairs >= 0;
   $("cost-state").replaceChildren(...(fits ? [] : [h("span", { class: "bad" }, "These numbers mean no traffic: give queries above 0, and a share from 1 to 100 %.")]));
@@ -919,7 +921,7 @@ function drawCostTable(rows, total) {
   const cell = (value, kind) => h("td", { class: kind }, amount(value));
   const cells = (row) => [cell(row.fp32), cell(row.engine), cell(row.fp32Day, "more"), cell(row.engineDay, "more")];
   const both = (row) => h("td", { class: "bar more" }, barBlock(row.fp32 / most), barBlock(row.engine / most));
-  const name = (row) => h("th", { scope: "row" }, row.asked > 1 ? `${row.model} × ${row.asked}` : row.model);
+  const name = (row) => h("th", { scope: "row" }, row.asked === 1 ? row.model : `${row.model} × ${row.asked}`);
   $("cost-table").replaceChildren(
     h("thead", {}, h("tr", {}, head)),
     h("tbody", {}, rows.map((row) => h("tr", {}, name(row), cells(row), h("td", {}, percent(row.saved)), both(row)))),
@@ -933,6 +935,7 @@ function barBlock(share) {
   return made;
 }
 
+$("pairs").addEventListener("input", () => ($("pairs").dataset.typed = "yes"));
 $("cost-form").addEventListener("input", drawCost);
 $("cost-form").addEventListener("submit", (event) => event.preventDefault());
 
