@@ -59,8 +59,10 @@ def tune(
 
     Raises:
         ReleaseError: a release cannot be trusted, or does not fit the index's vectors.
+        InputError: no relevant document is in the index.
     """
     progress = progress or Silent()
+    relevance, _ = relevance_by_number(index, judged)
     releases = {}
     with load(embedder, threads=threads, allow_uncertified=allow_uncertified) as model:
         checked_embedder(index, model, allow_uncertified)
@@ -71,7 +73,6 @@ def tune(
         logits = pair_scores(index, model, judged.queries, found.rankings[FUSED], rerank, label, progress)
         releases[model.release.model] = told(model)
         name = model.release.model
-    relevance, _ = relevance_by_number(index, judged)
     fused = measures_of(found.rankings[FUSED], relevance)[NDCG]
     tried = []
     for weight in WEIGHTS:
