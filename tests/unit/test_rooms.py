@@ -46,7 +46,7 @@ def test_every_room_is_known() -> None:
     "module",
     [
         *("octavo", "octavo.store.model", "octavo.ladder.recertify", "octavo.ladder.planning"),
-        *("octavo.certify.report", "octavo.cli", "octavo.recipe"),
+        *("octavo.certify.report", "octavo.cli.app", "octavo.recipe"),
         *("octavo.serve.http.app", "octavo.serve.grpc.server", "octavo.serve.process"),
         *("octavo.search.pipeline", "octavo.search.build", "octavo.search.web.routes"),
     ],

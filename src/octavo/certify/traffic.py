@@ -255,7 +255,8 @@ def rescaled(times_s: _Seconds, qps: float) -> _Seconds:
 def poisson(queries: int, qps: float, seed: int = 0) -> _Seconds:
     """Return times of arrival for a trace that has none: independent of each other."""
     times_s = np.cumsum(np.random.default_rng(seed).exponential(1 / qps, queries))
-    return np.asarray(times_s - times_s[0], np.float64)
+    times_s = np.asarray(times_s - times_s[0], np.float64)
+    return rescaled(times_s, qps) if queries > 1 else times_s  # chance alone would make the rate another one
 
 
 def _batches(queries: int) -> Iterator[list[list[int]]]:

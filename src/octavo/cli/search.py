@@ -82,7 +82,8 @@ def index(
     store: StorePath,
     out: Annotated[Path, typer.Option(metavar="INDEX", help="The index; a new version of it, where there is one.")],
     corpus: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Documents: .jsonl (BEIR: _id, title, text), .jsonl.gz or .csv.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Documents: .jsonl (BEIR: _id, title, text), .jsonl.gz, .csv or .tsv."),
     ] = None,
     update: Annotated[
         bool, typer.Option("--update", help="Keep the other documents: add those of the corpus, or replace them by id.")

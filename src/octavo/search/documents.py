@@ -1,4 +1,4 @@
-"""Documents to search, read one at a time from files of any size: JSON lines in BEIR's form, or CSV with a header.
+"""Documents to search, read one at a time from files of any size: JSON lines in BEIR's form, CSV or TSV with a header.
 
 Knows files and fields; knows no index and no model. Of what was read it holds a digest of each id and nothing else.
 """
@@ -21,6 +21,7 @@ from octavo.types import Json
 LONGEST_ID = 512  # characters; an index finds documents again by it
 
 _FORM = '{"_id": "...", "title": "...", "text": "..."}'
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LINE_BYTES = 1 << 24
 _ROWS_A_REPORT = 256
 
@@ -66,12 +67,12 @@ class FieldNames:
 
 def corpus_bytes(path: Path) -> int:
     """Return the size of a corpus on the disk: the total for progress. Raises InputError as `read_documents`."""
-    if _is_csv(path):
+    if _is_table(path):
         check_is_file(path, "corpus.csv")
         return path.stat().st_size
     if not path.name.lower().removesuffix(".gz").endswith(".jsonl"):
         check_is_file(path, "corpus.jsonl")
-        raise InputError(f"{path}: a corpus is .jsonl (also .jsonl.gz) or .csv; rename it.")
+        raise InputError(f"{path}: a corpus is .jsonl (also .jsonl.gz), .csv or .tsv; rename it.")
     return log_bytes([path])
 
 
@@ -87,7 +88,7 @@ def read_documents(
             reached); names `file:line`.
     """
     corpus_bytes(path)
-    rows = _csv_rows(path, done) if _is_csv(path) else _json_rows(path, done)
+    rows = _table_rows(path, done) if _is_table(path) else _json_rows(path, done)
     return _distinct((where, _document(row, where, names)) for where, row in rows)
 
 
@@ -105,8 +106,8 @@ def read_ids(path: Path) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def _is_csv(path: Path) -> bool:
-    return path.suffix.lower() == ".csv"
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in _SEPARATORS
 
 
 def _json_rows(path: Path, done: Callable[[int], None]) -> Iterator[tuple[str, Json]]:
@@ -115,11 +116,11 @@ def _json_rows(path: Path, done: Callable[[int], None]) -> Iterator[tuple[str, J
         yield where, record
 
 
-def _csv_rows(path: Path, done: Callable[[int], None]) -> Iterator[tuple[str, Json]]:
+def _table_rows(path: Path, done: Callable[[int], None]) -> Iterator[tuple[str, Json]]:
     told = 0
     with path.open("rb") as file:
         # Cells may hold line ends, so rows are told by the line on which they end.
-        reader = csv.DictReader(_text_lines(file, path), strict=True)
+        reader = csv.DictReader(_text_lines(file, path), delimiter=_SEPARATORS[path.suffix.lower()], strict=True)
         try:
             for number, row in enumerate(reader, 1):
                 where = f"{path}:{reader.line_num}"
@@ -154,9 +155,10 @@ def _text_lines(file: BinaryIO, path: Path) -> Iterator[str]:
 def _document(row: Json, where: str, names: FieldNames) -> Document:
     key = first_key(row, names.id)
     if key is None:
-        raise InputError(
-            f'{where}: there is no "{names.id[0]}" (keys found: {keys_of(row)}). Write {_FORM}, or name your fields.'
-        )
+        fix = f"Write {_FORM}, or name your fields."
+        if len(row) == 1 and ";" in next(iter(row)):  # as spreadsheets save tables in some countries
+            fix = "Its columns have semicolons between; save it with commas, or with tabs as .tsv."
+        raise InputError(f'{where}: there is no "{names.id[0]}" (keys found: {keys_of(row)}). {fix}')
     if first_key(row, (*names.title, *names.text)) is None:
         raise InputError(
             f'{where}: there is neither "{names.text[0]}" nor "{names.title[0]}" (keys found: {keys_of(row)}). '

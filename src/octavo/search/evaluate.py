@@ -14,6 +14,8 @@ import numpy as np
 from octavo.certify.decision import decide
 from octavo.certify.statistics import paired_bootstrap
 from octavo.certify.wording import interval_points, signed_points
+from octavo.data.characters import shown
+from octavo.errors import InputError
 from octavo.progress import Progress, Silent
 from octavo.search import RERANK
 from octavo.search.index import Index
@@ -168,9 +170,18 @@ def measures_of(rankings: Sequence[IntArray], relevance: Sequence[Mapping[int, f
 
 
 def relevance_by_number(index: Index, judged: Judged) -> tuple[list[dict[int, float]], int]:
-    """Return grades by number of document, and how many of the documents are not in the index."""
+    """Return grades by number of document, and how many of the documents are not in the index.
+
+    Raises:
+        InputError: none of them is: whatever is measured would be 0.
+    """
     names = list(dict.fromkeys(name for graded in judged.relevance for name in graded))
     known = index.lexical.numbers(names)
+    if not known:
+        raise InputError(
+            f"{index.folder}: none of the {len(names):,} relevant documents is in the index, such as "
+            f"{shown(names[0])}. The judgements are about another corpus."
+        )
     # Below 0 there is no number: what is not in the index stays relevant, and is never found.
     missing = {name: -place for place, name in enumerate((name for name in names if name not in known), 1)}
     numbers = {**known, **missing}

@@ -50,7 +50,9 @@ def tune(
 
     Raises:
         ReleaseError: a release cannot be trusted, or does not fit the index's vectors.
+        InputError: no relevant document is in the index.
     """
+    relevance, _ = relevance_by_number(index, judged)  # before anything is loaded: it may refuse
     made = searched(
         index,
         judged.queries,
@@ -61,7 +63,6 @@ def tune(
         allow_uncertified=allow_uncertified,
         progress=progress or Silent(),
     )
-    relevance, _ = relevance_by_number(index, judged)
     fused = measures_of(made.recalled.rankings[FUSED], relevance)[NDCG]
     tried = []
     for weight in WEIGHTS:

@@ -148,7 +148,8 @@ def _state(index: Path, fingerprint: str) -> State:
         # Without a draft it was published, and cut off before it could say so.
         if state.fingerprint == fingerprint and (index / _DRAFT).is_dir():
             return state
-    shutil.rmtree(index / _DRAFT, ignore_errors=True)
+    if (index / _DRAFT).exists():
+        shutil.rmtree(index / _DRAFT)
     for old in (index / _WORK).iterdir():
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     (index / _DRAFT).mkdir()

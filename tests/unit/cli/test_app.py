@@ -161,6 +161,22 @@ def test_a_reader_that_leaves_is_no_error(store):
     assert "rror" not in errors
 
 
+def test_ctrl_c_while_the_program_loads_is_no_traceback():
+    code = """
+import builtins, sys
+from octavo.cli import main
+load = builtins.__import__
+def stopped(name, *rest):
+    if name == "octavo.cli.app":
+        raise KeyboardInterrupt
+    return load(name, *rest)
+builtins.__import__ = stopped
+sys.exit(main(["--help"]))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "Stopped.\n")
+
+
 def test_help_needs_no_heavy_package():
     code = """
 import sys

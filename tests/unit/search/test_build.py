@@ -1,5 +1,6 @@
 """Building, going on and changing an index, with vectors that no model made."""
 
+import errno
 import json
 import os
 import shutil
@@ -340,3 +341,15 @@ def _hashed(**changes):
     from tests.unit.search.conftest import HashedWords
 
     return HashedWords(**changes)
+
+
+def test_a_draft_that_cannot_be_cleared_says_why(build, tmp_path, monkeypatch):
+    (tmp_path / "index" / ".draft").mkdir(parents=True)
+
+    def refused(path, ignore_errors=False):
+        if not ignore_errors:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr("octavo.search.work.shutil.rmtree", refused)
+    with pytest.raises(OSError, match="Read-only file system"):
+        build(CORPUS)

@@ -32,6 +32,11 @@ def test_beir_documents(tmp_path, name):
     assert read(path)[1].content == "U"
 
 
+def test_tsv_documents(tmp_path):
+    path = write(tmp_path, '_id\ttitle\ttext\r\na\tT\t"one\ttwo"\r\nb\t\tthree, four\r\n', "corpus.tsv")
+    assert [(one.id, one.title, one.text) for one in read(path)] == [("a", "T", "one\ttwo"), ("b", "", "three, four")]
+
+
 def test_csv_documents_with_line_ends_in_cells(tmp_path):
     path = write(tmp_path, '\ufeffid,title,body,kind\r\na,T,"one, ""two""\r\n\r\nthree",k\r\nb,,x,\r\n', "corpus.csv")
     assert read(path, kept=("kind",)) == [
@@ -63,11 +68,12 @@ def test_fields_by_other_names_and_kept_ones(tmp_path):
         ('{"_id": "a", "text": ""}\n{"_id": " a ", "text": "y"}', "c.jsonl", "c.jsonl:2: the id 'a' occurs twice"),
         ('{"_id": "a", "text": "x"', "c.jsonl", "c.jsonl:1: not valid JSON"),
         (b'{"_id": "a", "text": "\xff"}', "c.jsonl", "c.jsonl:1: byte 0xff"),
+        ("id;text\na;b\n", "c.csv", "columns have semicolons between; save it with commas"),
         ("id,text\na,b,c\n", "c.csv", "c.csv:2: the row has more cells than the header"),
         ('id,text\na,"b\n', "c.csv", "not valid CSV"),
         (b"id,text\na,\xff\n", "c.csv", "c.csv:2: this line is not UTF-8"),
         ("id,text\na,b\na,c\n", "c.csv", "c.csv:3: the id 'a' occurs twice"),
-        ("a\tb\n", "c.tsv", "a corpus is .jsonl"),
+        ("a\tb\n", "c.txt", "a corpus is .jsonl"),
     ],
 )
 def test_bad_input_is_named_by_file_and_line(tmp_path, content, name, message):

@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from octavo.errors import ReleaseError
+from octavo.errors import InputError, ReleaseError
 from octavo.search.build import Change, build_index
 from octavo.search.embedder import ReleaseEmbedder
 from octavo.search.evaluate import evaluate
@@ -43,6 +45,12 @@ def index(store, write_corpus, tmp_path):
     with load(store / "embed" / "1", threads=1) as model:
         build_index(tmp_path / "index", Change(write_corpus(CORPUS)), ReleaseEmbedder(model), store=store)
     return open_index(tmp_path / "index")
+
+
+def test_judgements_about_another_corpus_are_refused_before_anything_is_computed(index, store):
+    other = replace(JUDGED, relevance=[{"x0": 1.0}, {"x3": 2.0}, {"x1": 1.0}])
+    with pytest.raises(InputError, match="none of the 3 relevant documents is in the index, such as 'x0'"):
+        tune(index, other, store / "nowhere", store / "nowhere")
 
 
 def test_every_weight_is_worth_what_an_evaluation_says(index, store):
