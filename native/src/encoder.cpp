@@ -78,7 +78,7 @@ Encoder::Encoder(const ModelSource& source, const Kernels& kernels, std::size_t 
   const auto pack = [&](const LinearSource& linear) {
     std::int8_t* mine = weights;
     weights += packed_bytes(linear);
-    return packed(linear, kernels.zero, mine);
+    return packed(linear, kernels, mine);
   };
   for (const LayerSource& layer : source.layers) {
     Layer packed_layer;
@@ -192,8 +192,6 @@ class Encoder::Pass {
     w_.head_states.need(reads_ * stride_);
     w_.head_output.need(reads_ * round_up(e_.width_, kPanel));
     w_.read_levels.need(reads_, level_stride_);
-    std::size_t longest = 0;
-    for (std::size_t i = 0; i < batch_.sequences; ++i) longest = std::max(longest, length(i));
     std::size_t inner = 0;
     bool per_token = false;
     for (const Layer& layer : e_.layers_) {
@@ -208,7 +206,7 @@ class Encoder::Pass {
     for (ThreadScratch& scratch : w_.threads) {
       scratch.inner.need(chunk, row_bytes(inner));
       if (per_token) scratch.inner_floats.need(std::max(kFloatRows, together) * row_floats(inner));
-      scratch.attention.need(attention_scratch(longest, head_size()));
+      scratch.attention.need(attention_scratch(head_size()));
     }
   }
 

@@ -1,7 +1,8 @@
 // The seam between the encoder and the instruction sets: one table of functions for each of them.
 //
 // Layouts that all of them share:
-// - Weights lie in panels of 32 outputs, [panel][inputs / 4][32][4]: what a 4-way dot product eats, in order.
+// - Weights lie in panels of 32 outputs, [panel][inputs / 4][32][4]: what a 4-way dot product eats, in order. Where a
+//   kernel asks for longer runs, the halves of a panel take turns: [panel][inputs / 4 / run][2][run][16][4].
 // - Levels of activations lie row by row, one byte each, `zero` added: VNNI wants them unsigned, the others as they are.
 // - Buffers are padded: columns with zeros to whole panels, rows with anything to a whole block.
 #pragma once
@@ -78,7 +79,8 @@ struct LevelRows {
   std::uint8_t* row(std::size_t i) const { return data + i * stride; }
 };
 
-// One head of one sequence. The scale of the scores has been folded into Q.
+// One head of one sequence. The scale of the scores has been folded into Q. Rows are read in whole vectors: there are
+// kFloatAlign floats, of anything, behind the last row of queries and of values.
 struct HeadOfSequence {
   const float* query;
   std::size_t query_stride;
@@ -96,6 +98,7 @@ struct HeadOfSequence {
 struct Kernels {
   const char* name;
   std::uint8_t zero;       // how level 0 is stored
+  std::size_t run;         // groups of four inputs that lie together for half a panel
   std::size_t row_block;   // rows of one inner call
 
   // out = layer(in)
@@ -124,9 +127,8 @@ inline constexpr std::size_t kKeyBlock = 64;   // keys that attention looks at t
 inline constexpr std::size_t kFloatAlign = 16;  // floats in the widest vector
 
 // Floats that `attend` needs for its scratch.
-constexpr std::size_t attention_scratch(std::size_t queries, std::size_t head_size) {
-  const std::size_t padded = round_up(head_size, kFloatAlign);
-  return kKeyBlock * (head_size + padded) + queries * padded + 2 * round_up(queries, kFloatAlign);
+constexpr std::size_t attention_scratch(std::size_t head_size) {
+  return (kKeyBlock + 2 * round_up(head_size, kFloatAlign)) * kFloatAlign;
 }
 
 // The tables; each is defined in kernels_<name>.cpp, where it was compiled in.

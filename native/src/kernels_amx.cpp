@@ -18,36 +18,41 @@ constexpr TileConfig kTiles;
 
 struct AmxDot {
   static constexpr std::size_t kRows = 32;
+  static constexpr std::size_t kRun = 16;  // with 16 outputs, a tile of weights
   static constexpr std::uint8_t kZero = 0;
-  static constexpr std::size_t kTileBytes = 64;  // of a row: 64 levels, or 16 outputs of 4 weights
+  static constexpr std::size_t kTileRow = 64;  // bytes: 64 levels, or 16 outputs of 4 weights
   static void begin() { _tile_loadconfig(&kTiles); }
   static void end() { _tile_release(); }
+  static constexpr std::size_t steps(std::size_t groups) { return groups / 8; }
 
   // Always computes whole tiles: rows behind the last one are there, hold anything, and nobody looks at their sums.
+  // Sums start at zero: levels are stored as they are. While the tiles multiply, `meanwhile` has the vectors: little at
+  // a time, as no more than a few hundred instructions can be under way.
+  template <class Work>
   static void sums(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
-                   const std::int32_t* start, std::size_t groups, std::int32_t* out) {
+                   const std::int32_t* /*start*/, std::size_t groups, std::int32_t* out, Work meanwhile) {
     // 0 1     sums of rows 0-15, of outputs 0-15 and 16-31
     // 2 3     sums of rows 16-31
     // 4, 5    levels of rows 0-15 and 16-31;  6, 7    weights of outputs 0-15 and 16-31
     const bool both = rows > 16;
-    _tile_loadd(0, start, 0);  // a stride of 0: every row starts at the same sums
-    _tile_loadd(1, start + 16, 0);
-    if (both) {
-      _tile_loadd(2, start, 0);
-      _tile_loadd(3, start + 16, 0);
-    }
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
     for (std::size_t group = 0; group < groups; group += 16) {
       const std::int8_t* weights = panel + group * kPanel * 4;
       _tile_loadd(4, a + group * 4, stride);
-      _tile_loadd(6, weights, kPanel * 4);
-      _tile_loadd(7, weights + kTileBytes, kPanel * 4);
+      _tile_loadd(6, weights, kTileRow);
+      _tile_loadd(7, weights + 16 * kTileRow, kTileRow);
       _tile_dpbssd(0, 4, 6);
       _tile_dpbssd(1, 4, 7);
+      meanwhile();
       if (both) {
         _tile_loadd(5, a + 16 * stride + group * 4, stride);
         _tile_dpbssd(2, 5, 6);
         _tile_dpbssd(3, 5, 7);
       }
+      meanwhile();
     }
     constexpr std::size_t kRowBytes = kPanel * sizeof *out;
     _tile_stored(0, out, kRowBytes);

@@ -10,9 +10,11 @@ struct Avx2Dot {
   static constexpr std::size_t kRows = 4;
   static constexpr std::size_t kColumns = 16;
   static constexpr std::size_t kRowsTogether = 1;
+  static constexpr std::size_t kRun = 1;
   static constexpr std::uint8_t kZero = 0;
   static void begin() {}
   static void end() {}
+  static constexpr std::size_t steps(std::size_t) { return 1; }
   static std::uint64_t spin(std::uint64_t rounds) { return spin_sums<Avx2Dot>(rounds); }
 
   // `columns` are 16 outputs of the panel: two vectors of eight.
@@ -51,9 +53,10 @@ struct Avx2Dot {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + r * kPanel + 8 * v), sums[r][v]);
   }
 
+  template <class Work>
   static void sums(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
-                   const std::int32_t* start, std::size_t groups, std::int32_t* out) {
-    sums_in_blocks<Avx2Dot>(a, stride, rows, panel, start, groups, out);
+                   const std::int32_t* start, std::size_t groups, std::int32_t* out, Work meanwhile) {
+    sums_in_blocks<Avx2Dot>(a, stride, rows, panel, start, groups, out, meanwhile);
   }
 };
 

@@ -8,9 +8,11 @@ struct Avx512VnniDot {
   static constexpr std::size_t kRows = 14;  // 28 sums, 2 weights and 1 row: all but one of the registers
   static constexpr std::size_t kColumns = 32;
   static constexpr std::size_t kRowsTogether = 1;
+  static constexpr std::size_t kRun = 1;
   static constexpr std::uint8_t kZero = 128;
   static void begin() {}
   static void end() {}
+  static constexpr std::size_t steps(std::size_t) { return 1; }
 
   // Not inlined, and the sums go through memory: around anything else, compilers spill registers in the loop.
   template <int kCount>
@@ -50,9 +52,10 @@ struct Avx512VnniDot {
     }
   }
 
+  template <class Work>
   static void sums(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
-                   const std::int32_t* start, std::size_t groups, std::int32_t* out) {
-    sums_in_blocks<Avx512VnniDot>(a, stride, rows, panel, start, groups, out);
+                   const std::int32_t* start, std::size_t groups, std::int32_t* out, Work meanwhile) {
+    sums_in_blocks<Avx512VnniDot>(a, stride, rows, panel, start, groups, out, meanwhile);
   }
 
   // Sixteen sums that wait for nothing but themselves: more than the instruction's latency needs.

@@ -8,9 +8,11 @@ struct AvxVnniDot {
   static constexpr std::size_t kRows = 6;  // 12 sums, 2 weights and 1 row: all but one of the registers
   static constexpr std::size_t kColumns = 16;
   static constexpr std::size_t kRowsTogether = 1;
+  static constexpr std::size_t kRun = 1;
   static constexpr std::uint8_t kZero = 128;
   static void begin() {}
   static void end() {}
+  static constexpr std::size_t steps(std::size_t) { return 1; }
 
   // `columns` are 16 outputs of the panel: two vectors of eight.
   template <int kCount>
@@ -46,9 +48,10 @@ struct AvxVnniDot {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + r * kPanel + 8 * v), sums[r][v]);
   }
 
+  template <class Work>
   static void sums(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
-                   const std::int32_t* start, std::size_t groups, std::int32_t* out) {
-    sums_in_blocks<AvxVnniDot>(a, stride, rows, panel, start, groups, out);
+                   const std::int32_t* start, std::size_t groups, std::int32_t* out, Work meanwhile) {
+    sums_in_blocks<AvxVnniDot>(a, stride, rows, panel, start, groups, out, meanwhile);
   }
 
   // Twelve sums that wait for nothing but themselves: more than the instruction's latency needs.

@@ -10,9 +10,11 @@ struct NeonDotprodDot {
   static constexpr std::size_t kRows = 4;  // 16 sums of 16 outputs, 4 weights, 4 rows
   static constexpr std::size_t kColumns = 16;
   static constexpr std::size_t kRowsTogether = 1;
+  static constexpr std::size_t kRun = 1;
   static constexpr std::uint8_t kZero = 0;
   static void begin() {}
   static void end() {}
+  static constexpr std::size_t steps(std::size_t) { return 1; }
   static std::uint64_t spin(std::uint64_t rounds) { return spin_sums<NeonDotprodDot>(rounds); }
 
   // `columns` are 16 outputs of the panel: four vectors of four.
@@ -52,9 +54,10 @@ struct NeonDotprodDot {
     }
   }
 
+  template <class Work>
   static void sums(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
-                   const std::int32_t* start, std::size_t groups, std::int32_t* out) {
-    sums_in_blocks<NeonDotprodDot>(a, stride, rows, panel, start, groups, out);
+                   const std::int32_t* start, std::size_t groups, std::int32_t* out, Work meanwhile) {
+    sums_in_blocks<NeonDotprodDot>(a, stride, rows, panel, start, groups, out, meanwhile);
   }
 };
 

@@ -12,9 +12,11 @@ struct NeonI8mmDot {
   static constexpr std::size_t kRows = 8;
   static constexpr std::size_t kColumns = 8;
   static constexpr std::size_t kRowsTogether = 2;  // what is behind the last row is there, and nobody looks at it
+  static constexpr std::size_t kRun = 1;
   static constexpr std::uint8_t kZero = 0;
   static void begin() {}
   static void end() {}
+  static constexpr std::size_t steps(std::size_t) { return 1; }
   static std::uint64_t spin(std::uint64_t rounds) { return spin_sums<NeonI8mmDot>(rounds); }
 
   // `columns` are 8 outputs of the panel: four vectors of 2 rows by 2 outputs for each pair of rows.
@@ -57,9 +59,10 @@ struct NeonI8mmDot {
       }
   }
 
+  template <class Work>
   static void sums(const std::uint8_t* a, std::size_t stride, std::size_t rows, const std::int8_t* panel,
-                   const std::int32_t* start, std::size_t groups, std::int32_t* out) {
-    sums_in_blocks<NeonI8mmDot>(a, stride, rows, panel, start, groups, out);
+                   const std::int32_t* start, std::size_t groups, std::int32_t* out, Work meanwhile) {
+    sums_in_blocks<NeonI8mmDot>(a, stride, rows, panel, start, groups, out, meanwhile);
   }
 };
 

@@ -13,6 +13,7 @@ template <class Dot>
 constexpr Kernels kernels_of(const char* name) {
   return {name,
           Dot::kZero,
+          Dot::kRun,
           Dot::kRows,
           linear<Dot>,
           linear_add<Dot>,

@@ -23,13 +23,22 @@ Quantizer quantizer_of(const LinearSource& source) {
   return quantizer;
 }
 
+constexpr std::size_t kHalf = kPanel / 2;
+
+// Where a weight lies, in bytes: see kernels.h.
+std::size_t place_of(std::size_t k, std::size_t n, const Linear& linear, std::size_t run) {
+  const std::size_t group = k / 4, half = n % kPanel / kHalf;
+  const std::size_t before = n / kPanel * linear.groups + group / run * run;  // groups of the whole panel
+  return ((before * 2 + half * run + group % run) * kHalf + n % kHalf) * 4 + k % 4;
+}
+
 }  // namespace
 
 std::size_t packed_bytes(const LinearSource& source) {
   return round_up(source.inputs, kInputAlign) * round_up(source.outputs, kPanel);
 }
 
-Linear packed(const LinearSource& source, std::uint8_t zero, std::int8_t* weights) {
+Linear packed(const LinearSource& source, const Kernels& kernels, std::int8_t* weights) {
   Linear linear;
   linear.inputs = source.inputs;
   linear.outputs = source.outputs;
@@ -43,8 +52,8 @@ Linear packed(const LinearSource& source, std::uint8_t zero, std::int8_t* weight
   for (std::size_t k = 0; k < source.inputs; ++k) {
     for (std::size_t n = 0; n < source.outputs; ++n) {
       const std::int8_t weight = source.weight[k * source.outputs + n];
-      weights[((n / kPanel * linear.groups + k / 4) * kPanel + n % kPanel) * 4 + k % 4] = weight;
-      linear.start[n] -= zero * weight;
+      weights[place_of(k, n, linear, kernels.run)] = weight;
+      linear.start[n] -= kernels.zero * weight;
     }
   }
   if (source.input_scale)

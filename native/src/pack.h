@@ -10,7 +10,7 @@ namespace octavo {
 std::size_t packed_bytes(const LinearSource& source);
 
 // Packs a layer; its weights go to `weights`, which has packed_bytes() and outlives it.
-Linear packed(const LinearSource& source, std::uint8_t zero, std::int8_t* weights);
+Linear packed(const LinearSource& source, const Kernels& kernels, std::int8_t* weights);
 LayerNorm packed(const LayerNormSource& source);
 Dense packed(const DenseSource& source);
 

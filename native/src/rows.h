@@ -20,7 +20,8 @@ inline float scale_of_row(float largest) {
 template <class Dot>
 inline void quantize_row(const float* x, const Quantizer& next, float inverse_scale, std::uint8_t* levels) {
   const float* multiplier = next.multiplier.data();
-  for (std::size_t i = 0; i < next.multiplier.size(); i += kLanes)
+  const std::size_t width = next.multiplier.size();
+  for (std::size_t i = 0; i < width; i += kLanes)
     store_levels(levels + i, load(x + i) * load(multiplier + i) * inverse_scale, Dot::kZero);
 }
 
@@ -34,7 +35,7 @@ void quantize(const FloatRows& x, const Quantizer& next, const LevelRows& out, R
       Floats largest[kPanel / kLanes] = {};
       for (std::size_t i = 0; i < next.multiplier.size(); i += kPanel)
         for (std::size_t v = 0; v < kPanel / kLanes; ++v)
-          largest[v] = larger(absolute(load(row + i + v * kLanes) * load(multiplier + i + v * kLanes)), largest[v]);
+          largest[v] = larger_magnitude(load(row + i + v * kLanes) * load(multiplier + i + v * kLanes), largest[v]);
       for (std::size_t v = 1; v < kPanel / kLanes; ++v) largest[0] = larger(largest[0], largest[v]);
       out.scales[r] = scale_of_row(largest_of(largest[0]));
       inverse = 1.0f / out.scales[r];
@@ -43,55 +44,69 @@ void quantize(const FloatRows& x, const Quantizer& next, const LevelRows& out, R
   }
 }
 
-// Adds up term(x, place) over a row, a panel at a time, so that no sum waits for the one before.
-template <class Term>
-inline float sum_over_row(const float* x, std::size_t padded, Term term) {
-  Floats sums[kPanel / kLanes] = {};
-  for (std::size_t i = 0; i < padded; i += kPanel)
-    for (std::size_t v = 0; v < kPanel / kLanes; ++v) sums[v] += term(load(x + i + v * kLanes), i + v * kLanes);
-  for (std::size_t v = 1; v < kPanel / kLanes; ++v) sums[0] += sums[v];
-  return sum_of(sums[0]);
-}
+constexpr std::size_t kNormRows = 4;  // normalised side by side, so that none waits for another's sums
 
-// Calls use(place, values) for the normalised row, a vector at a time. The row is padded with zeros to whole panels;
-// weight and bias of the padding are 0, so that it stays 0.
-template <class Use>
-inline void normalised(const LayerNorm& norm, const float* x, std::size_t padded, Use use) {
-  const float share = 1.0f / static_cast<float>(norm.width);
-  const Floats mean = broadcast(sum_over_row(x, padded, [](Floats v, std::size_t) { return v; }) * share);
-  const float squares = sum_over_row(x, padded, [&](Floats v, std::size_t place) {
-    const Floats centred = v - mean;
-    if (place + kLanes <= norm.width) return centred * centred;
-    return place < norm.width ? first_lanes(centred * centred, norm.width - place, 0.0f) : Floats{};
-  });
-  const float deviation = 1.0f / __builtin_sqrtf(squares * share + norm.epsilon);
+// Normalises kRows rows in place, and rounds them where there is a next layer. Rows are padded with zeros to whole
+// panels; weight and bias of the padding are 0, so that it stays 0.
+template <class Dot, std::size_t kRows>
+inline void normalise(const LayerNorm& norm, const FloatRows& x, const Quantizer* next, const LevelRows& out,
+                      std::size_t first) {
+  const std::size_t width = norm.width, padded = norm.weight.size();
+  const float share = 1.0f / static_cast<float>(width);
+  float* rows[kRows];
+  Floats sums[kRows] = {}, squares[kRows] = {}, mean[kRows], deviation[kRows];
+#pragma GCC unroll 4
+  for (std::size_t r = 0; r < kRows; ++r) rows[r] = x.row(first + r);
   for (std::size_t i = 0; i < padded; i += kLanes)
-    use(i, (load(x + i) - mean) * (deviation * load(norm.weight.data() + i)) + load(norm.bias.data() + i));
+#pragma GCC unroll 4
+    for (std::size_t r = 0; r < kRows; ++r) sums[r] += load(rows[r] + i);
+#pragma GCC unroll 4
+  for (std::size_t r = 0; r < kRows; ++r) mean[r] = broadcast(sum_of(sums[r]) * share);
+  for (std::size_t i = 0; i < width; i += kLanes)
+#pragma GCC unroll 4
+    for (std::size_t r = 0; r < kRows; ++r) {
+      const Floats centred = load(rows[r] + i) - mean[r];
+      const Floats square = centred * centred;
+      squares[r] += i + kLanes <= width ? square : first_lanes(square, width - i, 0.0f);
+    }
+#pragma GCC unroll 4
+  for (std::size_t r = 0; r < kRows; ++r)
+    deviation[r] = broadcast(1.0f / __builtin_sqrtf(sum_of(squares[r]) * share + norm.epsilon));
+
+  const float *weight = norm.weight.data(), *bias = norm.bias.data();
+  // Calls use(row, place, values), row from 0 on.
+  const auto for_normalised = [=](auto use) {
+    for (std::size_t i = 0; i < padded; i += kLanes)
+#pragma GCC unroll 4
+      for (std::size_t r = 0; r < kRows; ++r) {
+        const Floats y = (load(rows[r] + i) - mean[r]) * (deviation[r] * load(weight + i)) + load(bias + i);
+        store(rows[r] + i, y);
+        use(r, i, y);
+      }
+  };
+  if (next == nullptr) return for_normalised([](std::size_t, std::size_t, Floats) {});
+  const float* multiplier = next->multiplier.data();
+  if (!next->per_token)
+    return for_normalised([out, first, multiplier](std::size_t r, std::size_t i, Floats y) {
+      store_levels(out.row(first + r) + i, y * load(multiplier + i), Dot::kZero);
+    });
+  Floats largest[kRows] = {};
+  for_normalised([&largest, multiplier](std::size_t r, std::size_t i, Floats y) {
+    largest[r] = larger_magnitude(y * load(multiplier + i), largest[r]);
+  });
+#pragma GCC unroll 4
+  for (std::size_t r = 0; r < kRows; ++r) {
+    const float scale = scale_of_row(largest_of(largest[r]));
+    out.scales[first + r] = scale;
+    quantize_row<Dot>(rows[r], *next, 1.0f / scale, out.row(first + r));
+  }
 }
 
 template <class Dot>
 void layer_norm(const LayerNorm& norm, const FloatRows& x, const Quantizer* next, const LevelRows& out, Range rows) {
-  const std::size_t padded = norm.weight.size();
-  for (std::size_t r = rows.begin; r < rows.end; ++r) {
-    float* row = x.row(r);
-    if (next == nullptr) {
-      normalised(norm, row, padded, [&](std::size_t i, Floats y) { store(row + i, y); });
-    } else if (next->per_token) {
-      Floats largest{};
-      normalised(norm, row, padded, [&](std::size_t i, Floats y) {
-        store(row + i, y);
-        largest = larger(absolute(y * load(next->multiplier.data() + i)), largest);
-      });
-      out.scales[r] = scale_of_row(largest_of(largest));
-      quantize_row<Dot>(row, *next, 1.0f / out.scales[r], out.row(r));
-    } else {
-      std::uint8_t* levels = out.row(r);
-      normalised(norm, row, padded, [&](std::size_t i, Floats y) {
-        store(row + i, y);
-        store_levels(levels + i, y * load(next->multiplier.data() + i), Dot::kZero);
-      });
-    }
-  }
+  std::size_t r = rows.begin;
+  for (; r + kNormRows <= rows.end; r += kNormRows) normalise<Dot, kNormRows>(norm, x, next, out, r);
+  for (; r < rows.end; ++r) normalise<Dot, 1>(norm, x, next, out, r);
 }
 
 // out = in * weights + bias in float.

@@ -59,6 +59,8 @@ inline Ints bits_of_floats(Floats x) {
   return y;
 }
 
+inline Floats absolute(Floats x) { return floats_of_bits(bits_of_floats(x) & 0x7fffffff); }
+
 // Of a NaN and `b` both return `b`.
 inline Floats larger(Floats a, Floats b) {
 #if defined(__AVX512F__)
@@ -84,6 +86,15 @@ inline Floats clamped(Floats x, float low, float high) {
   return smaller(larger(x, broadcast(low)), broadcast(high));
 }
 
+// The larger of the magnitude of `a` and of `b`, which is not negative. Of a NaN and `b` it is `b`.
+inline Floats larger_magnitude(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_range_ps((__m512)a, (__m512)b, 0x0b);  // the larger magnitude, no sign
+#else
+  return larger(absolute(a), b);
+#endif
+}
+
 // x held between -limit and limit.
 inline Floats limited(Floats x, float limit) {
 #if defined(__AVX512F__)
@@ -92,8 +103,6 @@ inline Floats limited(Floats x, float limit) {
   return clamped(x, -limit, limit);
 #endif
 }
-
-inline Floats absolute(Floats x) { return floats_of_bits(bits_of_floats(x) & 0x7fffffff); }
 
 inline float sum_of(Floats x) {
 #if defined(__AVX512F__)

@@ -51,7 +51,7 @@ LinearSource random_linear(std::size_t inputs, std::size_t outputs) {
 void test_sums_are_exact(const Kernels& kernels, std::size_t rows, std::size_t inputs, std::size_t outputs) {
   const LinearSource source = random_linear(inputs, outputs);
   Array<std::int8_t> weights(packed_bytes(source));
-  const Linear layer = packed(source, kernels.zero, weights.data());
+  const Linear layer = packed(source, kernels, weights.data());
   std::vector<std::int8_t> values(rows * inputs);
   for (std::int8_t& value : values) value = random_level(-128);
   Levels levels(rows, layer, kernels, values);
@@ -70,7 +70,7 @@ void test_sums_are_exact(const Kernels& kernels, std::size_t rows, std::size_t i
 void test_parts_of_a_layer(const Kernels& kernels) {
   const LinearSource source = random_linear(70, 100);
   Array<std::int8_t> weights(packed_bytes(source));
-  const Linear layer = packed(source, kernels.zero, weights.data());
+  const Linear layer = packed(source, kernels, weights.data());
   std::vector<std::int8_t> values(50 * 70);
   for (std::int8_t& value : values) value = random_level(-128);
   Levels levels(50, layer, kernels, values);
@@ -94,7 +94,7 @@ void test_rounding(const Kernels& kernels) {
       {-1e9f, -128}, {-3e38f, -128}, {INFINITY, 127}, {-INFINITY, -128}};
   LinearSource source = random_linear(expected.size(), 1);
   Array<std::int8_t> weights(packed_bytes(source));
-  const Linear layer = packed(source, kernels.zero, weights.data());
+  const Linear layer = packed(source, kernels, weights.data());
   const std::size_t width = round_up(expected.size(), kPanel);
   std::vector<float> x(width);
   for (std::size_t i = 0; i < expected.size(); ++i) x[i] = expected[i].first;
@@ -109,7 +109,7 @@ void test_scale_for_each_token(const Kernels& kernels) {
   LinearSource source = random_linear(40, 1);
   source.input_scale.reset();
   Array<std::int8_t> weights(packed_bytes(source));
-  const Linear layer = packed(source, kernels.zero, weights.data());
+  const Linear layer = packed(source, kernels, weights.data());
   std::vector<float> x(2 * 64), scales(2);
   for (std::size_t i = 0; i < 40; ++i) x[i] = static_cast<float>(i) - 25.0f;  // the largest magnitude is 25
   std::vector<std::uint8_t> levels(2 * 64);
@@ -129,7 +129,7 @@ void test_activations(const Kernels& kernels) {
   std::fill(source.weight.begin(), source.weight.end(), std::int8_t{0});
   for (std::size_t n = 0; n < 1024; ++n) source.bias[n] = (static_cast<float>(n) - 512) / 48;
   Array<std::int8_t> weights(packed_bytes(source));
-  const Linear layer = packed(source, kernels.zero, weights.data());
+  const Linear layer = packed(source, kernels, weights.data());
   Levels levels(1, layer, kernels, {0});
   std::vector<float> out(1024);
   for (Activation kind : {Activation::gelu, Activation::gelu_tanh, Activation::relu, Activation::tanh}) {
@@ -151,7 +151,7 @@ void test_nan_passes(const Kernels& kernels) {
   LinearSource source = random_linear(1, 32);
   source.bias.assign(32, NAN);
   Array<std::int8_t> weights(packed_bytes(source));
-  const Linear layer = packed(source, kernels.zero, weights.data());
+  const Linear layer = packed(source, kernels, weights.data());
   Levels levels(1, layer, kernels, {0});
   std::vector<float> out(32);
   kernels.linear_activate(layer, Activation::relu, levels.rows(), {out.data(), 32}, {0, 1}, {0, 1});
@@ -180,9 +180,9 @@ void test_layer_norm(const Kernels& kernels, std::size_t width) {
 void test_attention(const Kernels& kernels, std::size_t length, std::size_t queries, std::size_t head_size) {
   const std::size_t stride = 3 * head_size + 5;
   std::normal_distribution<float> normal(0.0f, 1.5f);
-  std::vector<float> qkv(length * stride), context(queries * head_size, -1.0f);
+  std::vector<float> qkv(length * stride + kFloatAlign), context(queries * head_size, -1.0f);
   for (float& value : qkv) value = normal(random_bits);
-  std::vector<float> scratch(attention_scratch(queries, head_size));
+  std::vector<float> scratch(attention_scratch(head_size));
   const float *query = qkv.data(), *key = query + head_size, *value = key + head_size;
   kernels.attend({query, stride, queries, key, value, stride, length, head_size, context.data(), head_size,
                   scratch.data()});
