@@ -12,6 +12,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 
 import numpy as np
@@ -34,11 +35,10 @@ def odd(server: Server) -> Iterator[int]:
         time.sleep(0.02)
         texts = [" ".join(f"w{rng.randrange(1000)}" for _ in range(rng.randrange(40))) for _ in range(number % 20)]
         body = json.dumps({"model": rng.choice(("tiny", "tiny", "none")), "input": texts})
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
-        connection.request("POST", "/v1/classify", body, {"content-type": "application/json"})
-        if number % 5:
-            yield connection.getresponse().status
-        connection.close()  # now and then before the answer
+        with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)) as connection:
+            connection.request("POST", "/v1/classify", body, {"content-type": "application/json"})
+            if number % 5:  # else it is closed before the answer
+                yield connection.getresponse().status
         if number % 50 == 0:
             exchange(server, b"\xff junk\r\n\r\n", silent_s=1)
 
