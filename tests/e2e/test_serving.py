@@ -170,6 +170,7 @@ def test_requests_are_logged_and_the_log_is_rotated(serve, store, tmp_path):
     log.rename(tmp_path / "rotated")
     server.process.send_signal(signal.SIGHUP)
     until(lambda: server.ask() and log.exists())
+    until(lambda: "SIGHUP: reads the store again" in server.logged())
 
 
 def test_a_port_in_use_is_said_to_be(serve, store, octavo):
