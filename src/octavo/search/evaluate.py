@@ -112,11 +112,13 @@ def evaluate(
 
     Raises:
         ReleaseError: a release cannot be trusted, or does not fit the index's vectors.
+        InputError: no relevant document is in the index.
     """
     left_out = (
         ["Nothing is ranked: the ranker weighs 0 here (octavo search tune)."] if ranker and not rank_weight else []
     )
     ranker = ranker if rank_weight else None
+    relevance, unknown = relevance_by_number(index, judged)  # before anything is loaded: it may refuse
     found: dict[str, Rankings] = {}
     models_told: dict[str, dict[str, str]] = {}
     for precision in ("fp32", "int8"):
@@ -135,7 +137,6 @@ def evaluate(
         found[precision] = {**made.recalled.rankings, **ranked}
         for model, release in made.releases:
             models_told.setdefault(model, {})[precision] = release
-    relevance, unknown = relevance_by_number(index, judged)
     return Evaluation(
         index=str(index.folder),
         index_sha256=index.manifest.index_sha256,
