@@ -41,6 +41,10 @@ struct AmxDot {
     _tile_zero(3);
     for (std::size_t group = 0; group < groups; group += 16) {
       const std::int8_t* weights = panel + group * kPanel * 4;
+      // The next two tiles of weights: a tile load waits for all its rows.
+#pragma GCC unroll 32
+      for (std::size_t row = 0; row < 32; ++row)
+        _mm_prefetch(reinterpret_cast<const char*>(weights + (32 + row) * kTileRow), _MM_HINT_T0);
       _tile_loadd(4, a + group * 4, stride);
       _tile_loadd(6, weights, kTileRow);
       _tile_loadd(7, weights + 16 * kTileRow, kTileRow);
