@@ -45,7 +45,7 @@ def test_lines_carry_their_place_and_no_line_end(tmp_path):
         ('{"text": "a"}'.encode("utf-16"), ["byte 0xff at offset 0", "UTF-16"]),
         ("灯".encode("utf-16"), ["UTF-16"]),
         ("\ufeff灯".encode("utf-16-be"), ["UTF-16"]),
-        (gzip.compress(b"{}"), ["compressed with gzip", "gunzip"]),
+        (gzip.compress(b"{}", mtime=0), ["compressed with gzip", "gunzip"]),
         (b"\xed\xa0\xbd", ["byte 0xed"]),  # half a surrogate, as some languages write it
     ],
 )
