@@ -386,6 +386,15 @@ def test_an_engine_that_fails_costs_its_stage_and_is_named(kept: Kept, store: Pa
             assert page.locator("#timeline .problem").inner_text() == "The engine broke."
 
 
+def test_a_ranker_that_is_left_out_is_told(kept: Kept, store: Path, new_page: Any) -> None:
+    with DirectService.from_store(store, threads=1) as service:
+        site = Site(open_index(kept.folder / "index"), service, store, rank_weight=0.0)
+        with in_this_process(site) as address:
+            page = new_page(f"{address}/#search?q=music")
+            page.locator("#timeline small", has_text="left out here").wait_for()
+            assert page.locator("#timeline li").count() == 8  # six stages, the one that is left out, and their sum
+
+
 def test_an_empty_index_says_so(kept: Kept, store: Path, tmp_path: Path, new_page: Any) -> None:
     index = Path(shutil.copytree(kept.folder / "index", tmp_path / "index", symlinks=True))
     (tmp_path / "ids.txt").write_text("\n".join(DOCUMENTS), "utf-8")

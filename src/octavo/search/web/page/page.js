@@ -384,6 +384,10 @@ function drawTimes(answer) {
     const who = one.model && `${one.model} ${one.version} · ${engineName(one.engine)}`;
     return h("li", { class: one.model ? "" : "plain", title: one.engine }, h("span", {}, STAGE_NAMES[one.name]), h("span", { class: "track" }, bar(one.ms / whole, one.start / whole)), h("span", { class: "ms" }, ms(one.ms)), one.problem ? h("small", { class: "problem" }, one.problem) : who && h("small", {}, one.note ? `${who} · ${one.note}` : who));
   });
+  const leavesOut = stack?.ranked_documents === 0 && staged().some((one) => one.stage === "rank");
+  if (leavesOut && !stages.some((one) => one.name === "rank")) {
+    rows.push(h("li", {}, h("span", {}, STAGE_NAMES.rank), h("small", {}, "left out here: by octavo search tune, which found that it does not help, or by --rerank 0")));
+  }
   $("timeline").replaceChildren(...rows, h("li", { class: "sum" }, h("span", {}, "in all, ms"), h("span", { class: "ms" }, ms(answer.ms))));
   $("times").hidden = false;
 }
