@@ -8,10 +8,10 @@ from pathlib import Path
 
 from octavo.errors import InputError
 from octavo.ladder.recertify import reference_folder
+from octavo.search.embedder import models_for
 from octavo.search.index import Index
 from octavo.search.session import store_of
-from octavo.store.release import open_release, read_manifest, release_folder
-from octavo.store.versions import current, models
+from octavo.store.release import open_release, release_folder
 from octavo.tasks.rank import Rank
 
 
@@ -67,12 +67,7 @@ def ranker_of(store: Path, named: str | None) -> str | None:
     Raises:
         InputError: there are several and none is named, or the one that is named is not there.
     """
-    versions = {name: current(store, name) for name in models(store)}
-    found = [
-        name
-        for name, version in versions.items()
-        if version is not None and read_manifest(store / name / version).task == Rank.name
-    ]
+    found = models_for(store, Rank.name)
     if named is not None and named not in found:
         raise InputError(f"{store}: there is no ranker '{named}'. There are: {', '.join(found) or 'none'}.")
     if named is None and len(found) > 1:
